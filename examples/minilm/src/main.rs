@@ -1,0 +1,2 @@
+//! Sentence embeddings with MiniLM-L6.
+fn main() {}

@@ -1,0 +1,1 @@
+//! mixc: a compiler for long-sequence models.

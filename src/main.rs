@@ -1,0 +1,2 @@
+//! The `mixc` command line.
+fn main() {}
