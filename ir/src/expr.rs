@@ -1,0 +1,951 @@
+//! Scalar expressions: one language for the meaning of elementwise operations, for the maps of tile programs, for
+//! positions and for addresses. Immutable trees, built by smart constructors that fold what is constant.
+//!
+//! Three kinds of values: reals (computed in the precision of where they stand), 64-bit integers (wrapping), booleans.
+//! Reading a tensor element ([`Load`]) may be guarded: where the guard is false nothing is read and the fill value
+//! stands instead, so padding, shifts and ragged edges are expressions and not copies.
+
+use crate::dim::{Dim, DimValues};
+use std::fmt;
+use std::sync::Arc;
+
+/// An index variable: a grid axis, a block loop, or the row or column of the tile under construction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Var(pub u32);
+
+/// The row within the tile that an expression is evaluated for.
+pub const ROW: Var = Var(0);
+/// The column within the tile that an expression is evaluated for.
+pub const COL: Var = Var(1);
+
+/// A tensor in slow memory, by its place in the program's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SlowId(pub u32);
+
+/// A tile, by its place in the program's list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct TileId(pub u32);
+
+/// Which of its own coordinates a tile is read at, for one of its axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Pick {
+    /// At the row of the element under construction.
+    Row,
+    /// At the column of the element under construction.
+    Col,
+    /// At 0: the axis has length 1 and is broadcast.
+    Zero,
+}
+
+/// Functions of one value. Reals unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Unary {
+    /// Real or integer.
+    Neg,
+    /// Real or integer.
+    Abs,
+    Exp,
+    Expm1,
+    Log,
+    Log1p,
+    Sqrt,
+    Rsqrt,
+    Recip,
+    Tanh,
+    Sigmoid,
+    Erf,
+    Sin,
+    Cos,
+    /// -1, 0 or 1 of a real or integer; NaN stays.
+    Sign,
+    Floor,
+    Ceil,
+    Trunc,
+    /// To the nearest integer, ties to even.
+    RoundEven,
+    /// Real to boolean.
+    IsNan,
+    /// Boolean.
+    Not,
+}
+
+/// Functions of two values of one kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Binary {
+    /// Sum (integers wrap).
+    Add,
+    /// Difference.
+    Sub,
+    /// Product.
+    Mul,
+    /// Quotient; of integers rounded towards minus infinity, 0 when the divisor is 0.
+    Div,
+    /// Remainder with the divisor's sign, as NumPy's; of integers 0 when the divisor is 0.
+    Mod,
+    /// The greater; NaN when either is.
+    Max,
+    /// The lesser; NaN when either is.
+    Min,
+    /// Power; of integers by repeated wrapping products, 0 for a negative exponent unless the base is 1 or -1.
+    Pow,
+    /// Boolean.
+    And,
+    /// Boolean.
+    Or,
+}
+
+/// Comparisons of two values of one kind, giving a boolean; with NaN all but `Ne` are false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Compare {
+    Eq,
+    Ne,
+    Lt,
+    Le,
+    Gt,
+    Ge,
+}
+
+/// An element of a tensor in slow memory.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Load {
+    /// Which tensor.
+    pub tensor: SlowId,
+    /// One integer expression an axis.
+    pub index: Vec<Expr>,
+    /// Where false, nothing is read and `fill` is the value.
+    pub guard: Option<Expr>,
+    /// The value where the guard is false.
+    pub fill: f64,
+}
+
+/// A node of an expression.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Node {
+    /// A real constant.
+    Float(f64),
+    /// An integer constant.
+    Int(i64),
+    /// A boolean constant.
+    Bool(bool),
+    /// The element of operand k, in the meaning of an elementwise operation.
+    Arg(usize),
+    /// An index variable (integer).
+    Var(Var),
+    /// A dimension's value (integer).
+    Dim(Dim),
+    /// A function of one value.
+    Unary(Unary, Expr),
+    /// A function of two values.
+    Binary(Binary, Expr, Expr),
+    /// A comparison.
+    Compare(Compare, Expr, Expr),
+    /// The second where the first (boolean) is true, else the third.
+    Select(Expr, Expr, Expr),
+    /// Integer or boolean to real.
+    ToFloat(Expr),
+    /// Real (truncated, saturating; NaN is 0) or boolean to integer.
+    ToInt(Expr),
+    /// Integer or real to boolean: not 0.
+    ToBool(Expr),
+    /// A real rounded to an element type, or an integer wrapped to i32.
+    Round(crate::dtype::DType, Expr),
+    /// A tensor element.
+    Load(Load),
+    /// A tile element.
+    Tile(TileId, Pick, Pick),
+}
+
+/// An expression: a shared immutable node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Expr(Arc<Node>);
+
+/// The kind of value an expression has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Real.
+    Float,
+    /// 64-bit integer.
+    Int,
+    /// Boolean.
+    Bool,
+}
+
+/// A value of an expression.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Scalar {
+    /// Real.
+    Float(f64),
+    /// 64-bit integer.
+    Int(i64),
+    /// Boolean.
+    Bool(bool),
+}
+
+impl Scalar {
+    /// As a real number.
+    pub fn as_float(self) -> f64 {
+        match self {
+            Scalar::Float(x) => x,
+            Scalar::Int(n) => n as f64,
+            Scalar::Bool(b) => f64::from(b),
+        }
+    }
+
+    /// As an integer: reals truncate and saturate.
+    pub fn as_int(self) -> i64 {
+        match self {
+            Scalar::Float(x) => x as i64,
+            Scalar::Int(n) => n,
+            Scalar::Bool(b) => i64::from(b),
+        }
+    }
+
+    /// As a boolean: not 0.
+    pub fn as_bool(self) -> bool {
+        match self {
+            Scalar::Float(x) => x != 0.0,
+            Scalar::Int(n) => n != 0,
+            Scalar::Bool(b) => b,
+        }
+    }
+
+    /// Its kind.
+    pub fn kind(self) -> Kind {
+        match self {
+            Scalar::Float(_) => Kind::Float,
+            Scalar::Int(_) => Kind::Int,
+            Scalar::Bool(_) => Kind::Bool,
+        }
+    }
+}
+
+impl From<Var> for Expr {
+    fn from(v: Var) -> Expr {
+        Expr::new(Node::Var(v))
+    }
+}
+
+impl From<i64> for Expr {
+    fn from(n: i64) -> Expr {
+        Expr::int(n)
+    }
+}
+
+impl From<&Dim> for Expr {
+    fn from(d: &Dim) -> Expr {
+        match d.as_constant() {
+            Some(n) => Expr::int(n),
+            None => Expr::new(Node::Dim(d.clone())),
+        }
+    }
+}
+
+impl Expr {
+    fn new(node: Node) -> Expr {
+        Expr(Arc::new(node))
+    }
+
+    /// The node.
+    pub fn node(&self) -> &Node {
+        &self.0
+    }
+
+    /// A real constant.
+    pub fn float(x: f64) -> Expr {
+        Expr::new(Node::Float(x))
+    }
+
+    /// An integer constant.
+    pub fn int(n: i64) -> Expr {
+        Expr::new(Node::Int(n))
+    }
+
+    /// A boolean constant.
+    pub fn bool(b: bool) -> Expr {
+        Expr::new(Node::Bool(b))
+    }
+
+    /// Operand k's element.
+    pub fn arg(k: usize) -> Expr {
+        Expr::new(Node::Arg(k))
+    }
+
+    /// A tile's element at the present row and column.
+    pub fn tile(t: TileId) -> Expr {
+        Expr::new(Node::Tile(t, Pick::Row, Pick::Col))
+    }
+
+    /// A tile's element at chosen coordinates.
+    pub fn tile_at(t: TileId, row: Pick, col: Pick) -> Expr {
+        Expr::new(Node::Tile(t, row, col))
+    }
+
+    /// An element of a tensor in slow memory.
+    pub fn load(tensor: SlowId, index: Vec<Expr>) -> Expr {
+        Expr::new(Node::Load(Load { tensor, index, guard: None, fill: 0.0 }))
+    }
+
+    /// An element of a tensor where `guard` holds, else `fill`.
+    pub fn load_if(tensor: SlowId, index: Vec<Expr>, guard: Expr, fill: f64) -> Expr {
+        let guard = if guard.as_bool() == Some(true) { None } else { Some(guard) };
+        Expr::new(Node::Load(Load { tensor, index, guard, fill }))
+    }
+
+    /// The integer constant this is.
+    pub fn as_int(&self) -> Option<i64> {
+        match self.node() {
+            Node::Int(n) => Some(*n),
+            _ => None,
+        }
+    }
+
+    /// The real constant this is.
+    pub fn as_float(&self) -> Option<f64> {
+        match self.node() {
+            Node::Float(x) => Some(*x),
+            _ => None,
+        }
+    }
+
+    /// The boolean constant this is.
+    pub fn as_bool(&self) -> Option<bool> {
+        match self.node() {
+            Node::Bool(b) => Some(*b),
+            _ => None,
+        }
+    }
+
+    fn as_scalar(&self) -> Option<Scalar> {
+        match self.node() {
+            Node::Float(x) => Some(Scalar::Float(*x)),
+            Node::Int(n) => Some(Scalar::Int(*n)),
+            Node::Bool(b) => Some(Scalar::Bool(*b)),
+            _ => None,
+        }
+    }
+
+    fn constant(s: Scalar) -> Expr {
+        match s {
+            Scalar::Float(x) => Expr::float(x),
+            Scalar::Int(n) => Expr::int(n),
+            Scalar::Bool(b) => Expr::bool(b),
+        }
+    }
+
+    /// A function of one value.
+    pub fn unary(op: Unary, a: Expr) -> Expr {
+        match a.as_scalar() {
+            Some(x) => Expr::constant(eval_unary(op, x)),
+            None => Expr::new(Node::Unary(op, a)),
+        }
+    }
+
+    /// A function of two values.
+    pub fn binary(op: Binary, a: Expr, b: Expr) -> Expr {
+        if let (Some(x), Some(y)) = (a.as_scalar(), b.as_scalar()) {
+            return Expr::constant(eval_binary(op, x, y));
+        }
+        // Integer and boolean identities only: on reals x + 0 and x * 0 differ for signed zeros, infinities and NaN.
+        match (op, a.as_int(), b.as_int()) {
+            (Binary::Add, Some(0), _) | (Binary::Mul, Some(1), _) => return b,
+            (Binary::Add | Binary::Sub, _, Some(0)) | (Binary::Mul | Binary::Div, _, Some(1)) => return a,
+            (Binary::Mul, Some(0), _) | (Binary::Mul, _, Some(0)) | (Binary::Mod, _, Some(1)) => return Expr::int(0),
+            _ => {}
+        }
+        match (op, a.as_bool(), b.as_bool()) {
+            (Binary::And, Some(true), _) | (Binary::Or, Some(false), _) => return b,
+            (Binary::And, _, Some(true)) | (Binary::Or, _, Some(false)) => return a,
+            (Binary::And, Some(false), _) | (Binary::And, _, Some(false)) => return Expr::bool(false),
+            (Binary::Or, Some(true), _) | (Binary::Or, _, Some(true)) => return Expr::bool(true),
+            _ => {}
+        }
+        Expr::new(Node::Binary(op, a, b))
+    }
+
+    /// A comparison.
+    pub fn compare(op: Compare, a: Expr, b: Expr) -> Expr {
+        match (a.as_scalar(), b.as_scalar()) {
+            (Some(x), Some(y)) => Expr::bool(eval_compare(op, x, y)),
+            _ => Expr::new(Node::Compare(op, a, b)),
+        }
+    }
+
+    /// `a` where `c` holds, else `b`.
+    pub fn select(c: Expr, a: Expr, b: Expr) -> Expr {
+        match c.as_bool() {
+            Some(true) => a,
+            Some(false) => b,
+            None => Expr::new(Node::Select(c, a, b)),
+        }
+    }
+
+    /// As a real.
+    pub fn to_float(self) -> Expr {
+        match self.as_scalar() {
+            Some(x) => Expr::float(x.as_float()),
+            None => Expr::new(Node::ToFloat(self)),
+        }
+    }
+
+    /// As an integer.
+    pub fn to_int(self) -> Expr {
+        match self.as_scalar() {
+            Some(x) => Expr::int(x.as_int()),
+            None => Expr::new(Node::ToInt(self)),
+        }
+    }
+
+    /// As a boolean.
+    pub fn to_bool(self) -> Expr {
+        match self.as_scalar() {
+            Some(x) => Expr::bool(x.as_bool()),
+            None => Expr::new(Node::ToBool(self)),
+        }
+    }
+
+    /// Rounded to what `dtype` holds.
+    pub fn round_to(self, dtype: crate::dtype::DType) -> Expr {
+        Expr::new(Node::Round(dtype, self))
+    }
+
+    /// The lesser of two.
+    pub fn min(self, other: impl Into<Expr>) -> Expr {
+        Expr::binary(Binary::Min, self, other.into())
+    }
+
+    /// The greater of two.
+    pub fn max(self, other: impl Into<Expr>) -> Expr {
+        Expr::binary(Binary::Max, self, other.into())
+    }
+
+    /// Integer quotient rounded down.
+    pub fn floor_div(self, other: impl Into<Expr>) -> Expr {
+        Expr::binary(Binary::Div, self, other.into())
+    }
+
+    /// Integer quotient by a positive constant, rounded up.
+    pub fn ceil_div(self, n: i64) -> Expr {
+        (self + Expr::int(n - 1)).floor_div(n)
+    }
+
+    /// Remainder, with the divisor's sign.
+    pub fn modulo(self, other: impl Into<Expr>) -> Expr {
+        Expr::binary(Binary::Mod, self, other.into())
+    }
+
+    /// `self < other`.
+    pub fn lt(self, other: impl Into<Expr>) -> Expr {
+        Expr::compare(Compare::Lt, self, other.into())
+    }
+
+    /// `self <= other`.
+    pub fn le(self, other: impl Into<Expr>) -> Expr {
+        Expr::compare(Compare::Le, self, other.into())
+    }
+
+    /// `self >= other`.
+    pub fn ge(self, other: impl Into<Expr>) -> Expr {
+        Expr::compare(Compare::Ge, self, other.into())
+    }
+
+    /// `self == other`.
+    pub fn equals(self, other: impl Into<Expr>) -> Expr {
+        Expr::compare(Compare::Eq, self, other.into())
+    }
+
+    /// Both.
+    pub fn and(self, other: Expr) -> Expr {
+        Expr::binary(Binary::And, self, other)
+    }
+
+    /// Either.
+    pub fn or(self, other: Expr) -> Expr {
+        Expr::binary(Binary::Or, self, other)
+    }
+
+    /// Not.
+    pub fn not(self) -> Expr {
+        Expr::unary(Unary::Not, self)
+    }
+
+    /// A function of this value.
+    pub fn apply(self, op: Unary) -> Expr {
+        Expr::unary(op, self)
+    }
+
+    /// The expression with every node that `f` answers for replaced, bottom-up from the answer (answers are not
+    /// visited again).
+    pub fn rewrite(&self, f: &mut dyn FnMut(&Expr) -> Option<Expr>) -> Expr {
+        if let Some(new) = f(self) {
+            return new;
+        }
+        match self.node() {
+            Node::Float(_)
+            | Node::Int(_)
+            | Node::Bool(_)
+            | Node::Arg(_)
+            | Node::Var(_)
+            | Node::Dim(_)
+            | Node::Tile(..) => self.clone(),
+            Node::Unary(op, a) => Expr::unary(*op, a.rewrite(f)),
+            Node::Binary(op, a, b) => {
+                let (a, b) = (a.rewrite(f), b.rewrite(f));
+                Expr::binary(*op, a, b)
+            }
+            Node::Compare(op, a, b) => {
+                let (a, b) = (a.rewrite(f), b.rewrite(f));
+                Expr::compare(*op, a, b)
+            }
+            Node::Select(c, a, b) => {
+                let (c, a, b) = (c.rewrite(f), a.rewrite(f), b.rewrite(f));
+                Expr::select(c, a, b)
+            }
+            Node::ToFloat(a) => a.rewrite(f).to_float(),
+            Node::ToInt(a) => a.rewrite(f).to_int(),
+            Node::ToBool(a) => a.rewrite(f).to_bool(),
+            Node::Round(d, a) => a.rewrite(f).round_to(*d),
+            Node::Load(l) => {
+                let index = l.index.iter().map(|e| e.rewrite(f)).collect();
+                match &l.guard {
+                    None => Expr::load(l.tensor, index),
+                    Some(g) => {
+                        let guard = g.rewrite(f);
+                        if guard.as_bool() == Some(false) {
+                            return Expr::float(l.fill);
+                        }
+                        Expr::load_if(l.tensor, index, guard, l.fill)
+                    }
+                }
+            }
+        }
+    }
+
+    /// With operands in place of [`Node::Arg`].
+    pub fn with_args(&self, args: &[Expr]) -> Expr {
+        self.rewrite(&mut |e| match e.node() {
+            Node::Arg(k) => args.get(*k).cloned(),
+            _ => None,
+        })
+    }
+
+    /// With the variable `v` replaced.
+    pub fn with_var(&self, v: Var, by: &Expr) -> Expr {
+        self.with_vars(&[(v, by.clone())])
+    }
+
+    /// With several variables replaced at once.
+    pub fn with_vars(&self, map: &[(Var, Expr)]) -> Expr {
+        self.rewrite(&mut |e| match e.node() {
+            Node::Var(v) => map.iter().find(|(w, _)| w == v).map(|(_, by)| by.clone()),
+            _ => None,
+        })
+    }
+
+    /// Calls `f` on every node, parents first.
+    pub fn visit(&self, f: &mut dyn FnMut(&Expr)) {
+        f(self);
+        match self.node() {
+            Node::Float(_)
+            | Node::Int(_)
+            | Node::Bool(_)
+            | Node::Arg(_)
+            | Node::Var(_)
+            | Node::Dim(_)
+            | Node::Tile(..) => {}
+            Node::Unary(_, a) | Node::ToFloat(a) | Node::ToInt(a) | Node::ToBool(a) | Node::Round(_, a) => a.visit(f),
+            Node::Binary(_, a, b) | Node::Compare(_, a, b) => {
+                a.visit(f);
+                b.visit(f);
+            }
+            Node::Select(c, a, b) => {
+                c.visit(f);
+                a.visit(f);
+                b.visit(f);
+            }
+            Node::Load(l) => {
+                for e in &l.index {
+                    e.visit(f);
+                }
+                if let Some(g) = &l.guard {
+                    g.visit(f);
+                }
+            }
+        }
+    }
+
+    /// Whether the variable occurs.
+    pub fn mentions(&self, v: Var) -> bool {
+        let mut found = false;
+        self.visit(&mut |e| found |= matches!(e.node(), Node::Var(w) if *w == v));
+        found
+    }
+
+    /// `self = coefficient * v + rest` with a constant coefficient and `rest` free of `v`, when the expression is
+    /// linear in `v` in the obvious way (sums, differences, products with constants).
+    pub fn linear_in(&self, v: Var) -> Option<(i64, Expr)> {
+        match self.node() {
+            Node::Var(w) if *w == v => Some((1, Expr::int(0))),
+            _ if !self.mentions(v) => Some((0, self.clone())),
+            Node::Binary(Binary::Add, a, b) => {
+                let ((ca, ra), (cb, rb)) = (a.linear_in(v)?, b.linear_in(v)?);
+                Some((ca.checked_add(cb)?, ra + rb))
+            }
+            Node::Binary(Binary::Sub, a, b) => {
+                let ((ca, ra), (cb, rb)) = (a.linear_in(v)?, b.linear_in(v)?);
+                Some((ca.checked_sub(cb)?, ra - rb))
+            }
+            Node::Binary(Binary::Mul, a, b) => {
+                let (factor, other) = match (a.as_int(), b.as_int()) {
+                    (Some(n), _) => (n, b),
+                    (_, Some(n)) => (n, a),
+                    _ => return None,
+                };
+                let (c, r) = other.linear_in(v)?;
+                Some((c.checked_mul(factor)?, r * Expr::int(factor)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The kind of value, given the kinds of operands, tensors and tiles.
+    pub fn kind(&self, of: &dyn Fn(&Node) -> Kind) -> Kind {
+        match self.node() {
+            Node::Float(_) | Node::ToFloat(_) => Kind::Float,
+            Node::Int(_) | Node::Var(_) | Node::Dim(_) | Node::ToInt(_) => Kind::Int,
+            Node::Bool(_) | Node::Compare(..) | Node::ToBool(_) => Kind::Bool,
+            Node::Unary(Unary::IsNan | Unary::Not, _) => Kind::Bool,
+            Node::Unary(Unary::Neg | Unary::Abs | Unary::Sign, a) | Node::Round(_, a) => a.kind(of),
+            Node::Unary(..) => Kind::Float,
+            Node::Binary(_, a, _) | Node::Select(_, a, _) => a.kind(of),
+            n @ (Node::Arg(_) | Node::Load(_) | Node::Tile(..)) => of(n),
+        }
+    }
+
+    /// The value, where `leaf` answers for operands, variables, tensor and tile elements.
+    pub fn eval(&self, dims: &DimValues, leaf: &mut dyn FnMut(&Node) -> Scalar) -> Scalar {
+        match self.node() {
+            Node::Float(x) => Scalar::Float(*x),
+            Node::Int(n) => Scalar::Int(*n),
+            Node::Bool(b) => Scalar::Bool(*b),
+            // A dim without a value cannot be met after verification; 0 is then as wrong as anything.
+            Node::Dim(d) => Scalar::Int(d.eval(dims).unwrap_or(0)),
+            Node::Unary(op, a) => eval_unary(*op, a.eval(dims, leaf)),
+            Node::Binary(op, a, b) => {
+                let (a, b) = (a.eval(dims, leaf), b.eval(dims, leaf));
+                eval_binary(*op, a, b)
+            }
+            Node::Compare(op, a, b) => {
+                let (a, b) = (a.eval(dims, leaf), b.eval(dims, leaf));
+                Scalar::Bool(eval_compare(*op, a, b))
+            }
+            Node::Select(c, a, b) => {
+                if c.eval(dims, leaf).as_bool() {
+                    a.eval(dims, leaf)
+                } else {
+                    b.eval(dims, leaf)
+                }
+            }
+            Node::ToFloat(a) => Scalar::Float(a.eval(dims, leaf).as_float()),
+            Node::ToInt(a) => Scalar::Int(a.eval(dims, leaf).as_int()),
+            Node::ToBool(a) => Scalar::Bool(a.eval(dims, leaf).as_bool()),
+            Node::Round(d, a) => match a.eval(dims, leaf) {
+                Scalar::Float(x) => Scalar::Float(d.round(x)),
+                Scalar::Int(n) if *d == crate::dtype::DType::I32 => Scalar::Int(n as i32 as i64),
+                other => other,
+            },
+            n @ (Node::Arg(_) | Node::Var(_) | Node::Load(_) | Node::Tile(..)) => leaf(n),
+        }
+    }
+}
+
+impl std::ops::Add for Expr {
+    type Output = Expr;
+    fn add(self, other: Expr) -> Expr {
+        Expr::binary(Binary::Add, self, other)
+    }
+}
+impl std::ops::Sub for Expr {
+    type Output = Expr;
+    fn sub(self, other: Expr) -> Expr {
+        Expr::binary(Binary::Sub, self, other)
+    }
+}
+impl std::ops::Mul for Expr {
+    type Output = Expr;
+    fn mul(self, other: Expr) -> Expr {
+        Expr::binary(Binary::Mul, self, other)
+    }
+}
+impl std::ops::Div for Expr {
+    type Output = Expr;
+    fn div(self, other: Expr) -> Expr {
+        Expr::binary(Binary::Div, self, other)
+    }
+}
+impl std::ops::Neg for Expr {
+    type Output = Expr;
+    fn neg(self) -> Expr {
+        Expr::unary(Unary::Neg, self)
+    }
+}
+
+/// The value of `op` at `a`.
+pub fn eval_unary(op: Unary, a: Scalar) -> Scalar {
+    if let Scalar::Int(n) = a {
+        match op {
+            Unary::Neg => return Scalar::Int(n.wrapping_neg()),
+            Unary::Abs => return Scalar::Int(n.wrapping_abs()),
+            Unary::Sign => return Scalar::Int(n.signum()),
+            _ => {}
+        }
+    }
+    let x = a.as_float();
+    Scalar::Float(match op {
+        Unary::Not => return Scalar::Bool(!a.as_bool()),
+        Unary::IsNan => return Scalar::Bool(x.is_nan()),
+        Unary::Neg => -x,
+        Unary::Abs => x.abs(),
+        Unary::Exp => x.exp(),
+        Unary::Expm1 => x.exp_m1(),
+        Unary::Log => x.ln(),
+        Unary::Log1p => x.ln_1p(),
+        Unary::Sqrt => x.sqrt(),
+        Unary::Rsqrt => 1.0 / x.sqrt(),
+        Unary::Recip => 1.0 / x,
+        Unary::Tanh => x.tanh(),
+        Unary::Sigmoid => 1.0 / (1.0 + (-x).exp()),
+        Unary::Erf => erf(x),
+        Unary::Sin => x.sin(),
+        Unary::Cos => x.cos(),
+        Unary::Sign if x.is_nan() || x == 0.0 => x,
+        Unary::Sign => x.signum(),
+        Unary::Floor => x.floor(),
+        Unary::Ceil => x.ceil(),
+        Unary::Trunc => x.trunc(),
+        Unary::RoundEven => x.round_ties_even(),
+    })
+}
+
+/// The value of `op` at `a` and `b`, in the kind of `a`.
+pub fn eval_binary(op: Binary, a: Scalar, b: Scalar) -> Scalar {
+    match (a, b) {
+        (Scalar::Int(x), _) => {
+            let y = b.as_int();
+            Scalar::Int(match op {
+                Binary::Add => x.wrapping_add(y),
+                Binary::Sub => x.wrapping_sub(y),
+                Binary::Mul => x.wrapping_mul(y),
+                Binary::Div if y == 0 => 0,
+                Binary::Div => x.wrapping_div(y) - i64::from(x.wrapping_rem(y) != 0 && (x < 0) != (y < 0)),
+                Binary::Mod if y == 0 => 0,
+                Binary::Mod => {
+                    let r = x.wrapping_rem(y);
+                    if r != 0 && (r < 0) != (y < 0) { r + y } else { r }
+                }
+                Binary::Max => x.max(y),
+                Binary::Min => x.min(y),
+                Binary::Pow => match u32::try_from(y) {
+                    Ok(n) => x.wrapping_pow(n),
+                    Err(_) if y > 0 => 0,
+                    Err(_) => match x {
+                        1 => 1,
+                        -1 => 1 - 2 * (y & 1),
+                        _ => 0,
+                    },
+                },
+                Binary::And => x & y,
+                Binary::Or => x | y,
+            })
+        }
+        (Scalar::Bool(x), _) => {
+            let y = b.as_bool();
+            Scalar::Bool(match op {
+                Binary::And | Binary::Min | Binary::Mul => x && y,
+                Binary::Or | Binary::Max | Binary::Add => x || y,
+                Binary::Sub | Binary::Mod => x != y,
+                Binary::Div | Binary::Pow => x,
+            })
+        }
+        (Scalar::Float(x), _) => {
+            let y = b.as_float();
+            Scalar::Float(match op {
+                Binary::Add => x + y,
+                Binary::Sub => x - y,
+                Binary::Mul => x * y,
+                Binary::Div => x / y,
+                Binary::Mod => {
+                    let r = x % y;
+                    if r != 0.0 && (r < 0.0) != (y < 0.0) { r + y } else { r }
+                }
+                Binary::Max if x.is_nan() || y.is_nan() => f64::NAN,
+                Binary::Max => x.max(y),
+                Binary::Min if x.is_nan() || y.is_nan() => f64::NAN,
+                Binary::Min => x.min(y),
+                Binary::Pow => x.powf(y),
+                Binary::And => f64::from(x != 0.0 && y != 0.0),
+                Binary::Or => f64::from(x != 0.0 || y != 0.0),
+            })
+        }
+    }
+}
+
+/// The truth of `a op b`.
+pub fn eval_compare(op: Compare, a: Scalar, b: Scalar) -> bool {
+    let ordering = match (a, b) {
+        (Scalar::Int(x), Scalar::Int(y)) => Some(x.cmp(&y)),
+        (Scalar::Bool(x), Scalar::Bool(y)) => Some(x.cmp(&y)),
+        _ => a.as_float().partial_cmp(&b.as_float()),
+    };
+    match (op, ordering) {
+        (Compare::Ne, None) => true,
+        (_, None) => false,
+        (Compare::Eq, Some(o)) => o.is_eq(),
+        (Compare::Ne, Some(o)) => o.is_ne(),
+        (Compare::Lt, Some(o)) => o.is_lt(),
+        (Compare::Le, Some(o)) => o.is_le(),
+        (Compare::Gt, Some(o)) => o.is_gt(),
+        (Compare::Ge, Some(o)) => o.is_ge(),
+    }
+}
+
+/// The error function to about 1e-16: its Taylor series near 0 and the continued fraction of erfc beyond
+/// (Abramowitz and Stegun 7.1.6 and 7.1.14).
+pub fn erf(x: f64) -> f64 {
+    if x.is_nan() {
+        return x;
+    }
+    let a = x.abs();
+    let value = if a < 2.5 {
+        // erf x = 2/sqrt(pi) exp(-x^2) sum_n 2^n x^(2n+1) / (1*3*...*(2n+1)): all terms positive, no cancellation.
+        let mut term = a;
+        let mut sum = a;
+        let mut n = 0.0;
+        while term > sum * 1e-17 {
+            n += 1.0;
+            term *= 2.0 * a * a / (2.0 * n + 1.0);
+            sum += term;
+        }
+        std::f64::consts::FRAC_2_SQRT_PI * (-a * a).exp() * sum
+    } else if a > 6.0 {
+        1.0
+    } else {
+        // erfc x = exp(-x^2)/sqrt(pi) / (x + (1/2)/(x + 1/(x + (3/2)/(x + ...)))), evaluated from the inside.
+        let mut tail = a;
+        for k in (1..=60).rev() {
+            tail = a + f64::from(k) / 2.0 / tail;
+        }
+        1.0 - std::f64::consts::FRAC_2_SQRT_PI / 2.0 * (-a * a).exp() / tail
+    };
+    value.copysign(x)
+}
+
+impl fmt::Display for Expr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.node() {
+            Node::Float(x) => write!(f, "{x:?}"),
+            Node::Int(n) => write!(f, "{n}"),
+            Node::Bool(b) => write!(f, "{b}"),
+            Node::Arg(k) => write!(f, "arg{k}"),
+            Node::Var(ROW) => f.write_str("r"),
+            Node::Var(COL) => f.write_str("c"),
+            Node::Var(Var(n)) => write!(f, "x{n}"),
+            Node::Dim(d) if d.as_symbol().is_some() => write!(f, "{d}"),
+            Node::Dim(d) => write!(f, "({d})"),
+            Node::Unary(Unary::Neg, a) => write!(f, "-{a}"),
+            Node::Unary(op, a) => write!(f, "{}({a})", format!("{op:?}").to_lowercase()),
+            Node::Binary(op, a, b) => match op {
+                Binary::Add => write!(f, "({a} + {b})"),
+                Binary::Sub => write!(f, "({a} - {b})"),
+                Binary::Mul => write!(f, "{a}*{b}"),
+                Binary::Div => write!(f, "({a} / {b})"),
+                Binary::Mod => write!(f, "({a} % {b})"),
+                Binary::And => write!(f, "({a} and {b})"),
+                Binary::Or => write!(f, "({a} or {b})"),
+                Binary::Max | Binary::Min | Binary::Pow => {
+                    write!(f, "{}({a}, {b})", format!("{op:?}").to_lowercase())
+                }
+            },
+            Node::Compare(op, a, b) => {
+                let sign = match op {
+                    Compare::Eq => "==",
+                    Compare::Ne => "!=",
+                    Compare::Lt => "<",
+                    Compare::Le => "<=",
+                    Compare::Gt => ">",
+                    Compare::Ge => ">=",
+                };
+                write!(f, "({a} {sign} {b})")
+            }
+            Node::Select(c, a, b) => write!(f, "({c} ? {a} : {b})"),
+            Node::ToFloat(a) => write!(f, "float({a})"),
+            Node::ToInt(a) => write!(f, "int({a})"),
+            Node::ToBool(a) => write!(f, "bool({a})"),
+            Node::Round(d, a) => write!(f, "{d}({a})"),
+            Node::Load(l) => {
+                write!(f, "m{}[", l.tensor.0)?;
+                for (k, e) in l.index.iter().enumerate() {
+                    if k > 0 {
+                        f.write_str(", ")?;
+                    }
+                    write!(f, "{e}")?;
+                }
+                f.write_str("]")?;
+                match &l.guard {
+                    Some(g) => write!(f, " if {g} else {:?}", l.fill),
+                    None => Ok(()),
+                }
+            }
+            Node::Tile(t, row, col) => {
+                let axis = |p: &Pick| match p {
+                    Pick::Row => "r",
+                    Pick::Col => "c",
+                    Pick::Zero => "0",
+                };
+                match (row, col) {
+                    (Pick::Row, Pick::Col) => write!(f, "t{}", t.0),
+                    _ => write!(f, "t{}[{}, {}]", t.0, axis(row), axis(col)),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn erf_agrees_with_known_values() {
+        for (x, y) in [
+            (0.5, 0.5204998778130465),
+            (1.0, 0.8427007929497149),
+            (2.4, 0.9993114861033549),
+            (2.6, 0.9997639655834707),
+            (4.0, 0.9999999845827421),
+        ] {
+            assert!((erf(x) - y).abs() < 2e-16 * 4.0, "erf {x}: {} {y}", erf(x));
+            assert_eq!(erf(-x), -erf(x));
+        }
+    }
+
+    #[test]
+    fn integer_division_rounds_down_and_never_traps() {
+        let div = |a, b| eval_binary(Binary::Div, Scalar::Int(a), Scalar::Int(b)).as_int();
+        let rem = |a, b| eval_binary(Binary::Mod, Scalar::Int(a), Scalar::Int(b)).as_int();
+        assert_eq!((div(-7, 2), rem(-7, 2)), (-4, 1));
+        assert_eq!((div(7, -2), rem(7, -2)), (-4, -1));
+        assert_eq!((div(7, 0), rem(7, 0)), (0, 0));
+        assert_eq!((div(i64::MIN, -1), rem(i64::MIN, -1)), (i64::MIN, 0));
+    }
+
+    #[test]
+    fn linear_parts_are_found() {
+        let e = (Expr::from(ROW) + Expr::int(3)) * Expr::int(4) - Expr::from(COL);
+        let (c, rest) = e.linear_in(ROW).unwrap();
+        assert_eq!(c, 4);
+        assert_eq!(rest.linear_in(COL).unwrap().0, -1);
+        assert!(Expr::from(ROW).floor_div(2).linear_in(ROW).is_none());
+    }
+}
