@@ -465,11 +465,6 @@ impl Expr {
         Expr::binary(Binary::Or, self, other)
     }
 
-    /// Not.
-    pub fn not(self) -> Expr {
-        Expr::unary(Unary::Not, self)
-    }
-
     /// A function of this value.
     pub fn apply(self, op: Unary) -> Expr {
         Expr::unary(op, self)
@@ -682,6 +677,12 @@ impl std::ops::Div for Expr {
     type Output = Expr;
     fn div(self, other: Expr) -> Expr {
         Expr::binary(Binary::Div, self, other)
+    }
+}
+impl std::ops::Not for Expr {
+    type Output = Expr;
+    fn not(self) -> Expr {
+        Expr::unary(Unary::Not, self)
     }
 }
 impl std::ops::Neg for Expr {

@@ -9,6 +9,7 @@ pub mod diag;
 pub mod dim;
 pub mod dtype;
 pub mod expr;
+pub mod lowered;
 pub mod op;
 pub mod ops;
 pub mod program;

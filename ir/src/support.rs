@@ -210,7 +210,7 @@ impl Condition {
             Condition::Dilated { step, at } => (position(at) - j()).modulo(*step).equals(0),
             Condition::FirstColumns(count) => j().lt(&count.clone()),
             Condition::Lengths(n) => j().lt((cx.element)(*n, &[])),
-            Condition::Segments(s) => (cx.element)(*s, &[cx.row.clone()]).equals((cx.element)(*s, &[j()])),
+            Condition::Segments(s) => (cx.element)(*s, std::slice::from_ref(&cx.row)).equals((cx.element)(*s, &[j()])),
             Condition::Blocks { mask, rows, cols } => {
                 (cx.element)(*mask, &[cx.row.clone().floor_div(*rows), j().floor_div(*cols)])
             }

@@ -68,10 +68,11 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
     if k.shape[kn - 2] != v.shape[vn - 2] {
         faults.push(Fault::operand(2, format!("tokens differ: k {}, v {}", k.shape[kn - 2], v.shape[vn - 2])));
     }
-    if let Some(m) = call.ty(3).and_then(Type::as_tensor) {
-        if m.dtype != DType::Bool && !m.dtype.is_float() {
-            faults.push(Fault::operand(3, format!("a mask is boolean or floating-point, found {m}")));
-        }
+    if let Some(m) = call.ty(3).and_then(Type::as_tensor)
+        && m.dtype != DType::Bool
+        && !m.dtype.is_float()
+    {
+        faults.push(Fault::operand(3, format!("a mask is boolean or floating-point, found {m}")));
     }
     if !faults.is_empty() {
         return Err(faults);
