@@ -505,13 +505,8 @@ impl Expr {
                 let index = l.index.iter().map(|e| e.rewrite(f)).collect();
                 match &l.guard {
                     None => Expr::load(l.tensor, index),
-                    Some(g) => {
-                        let guard = g.rewrite(f);
-                        if guard.as_bool() == Some(false) {
-                            return Expr::float(l.fill);
-                        }
-                        Expr::load_if(l.tensor, index, guard, l.fill)
-                    }
+                    // A guard that becomes false keeps the load: the fill's kind is the tensor's, unknown here.
+                    Some(g) => Expr::load_if(l.tensor, index, g.rewrite(f), l.fill),
                 }
             }
         }

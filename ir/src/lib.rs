@@ -10,6 +10,7 @@ pub mod dim;
 pub mod dtype;
 pub mod expr;
 pub mod lowered;
+pub mod lowered_interp;
 pub mod op;
 pub mod ops;
 pub mod program;

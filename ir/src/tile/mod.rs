@@ -324,4 +324,7 @@ impl TileProgram {
 }
 
 mod build;
+mod interp;
+mod walk;
 pub use build::TileBuilder;
+pub use interp::{Rounding, TileError, TileFault, interpret};

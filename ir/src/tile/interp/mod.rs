@@ -1,0 +1,704 @@
+//! The meaning of tile programs: running them over host tensors, one grid point after another, every access checked.
+//!
+//! This is the definition that back ends are compared with, so it prefers being obvious to being fast, and it is strict
+//! where a machine may be lenient: both branches of a select, and value and index of a guarded store are evaluated
+//! whatever the condition (a back end may do so), only a load whose guard is false reads nothing. Elements past a
+//! tile's counts do not exist here; reading one is an error, as is storing an element twice or never, or an access
+//! outside a tensor. Arithmetic is f64; [`Rounding`] says where values are rounded on the way.
+//!
+//! It deliberately knows no machine: no order of summation but the obvious one, no levels, no threads.
+
+mod ops;
+
+use super::{Extent, Role, Stmt, TileOp, TileProgram, TileType};
+use crate::dim::DimValues;
+use crate::dtype::DType;
+use crate::expr::{COL, Expr, Kind, Load, Node, Pick, ROW, Scalar, TileId, Var};
+use crate::expr::{eval_binary, eval_compare, eval_unary};
+use crate::tensor::{Data, Tensor, strides};
+use std::fmt;
+use std::rc::Rc;
+
+/// Where values are rounded. Integers wrap to 32 bits in tensors of [`DType::I32`] in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rounding {
+    /// Nowhere: f64 throughout, in tensors of shorter types as well.
+    Nowhere,
+    /// Where a tensor element is stored, to the tensor's type.
+    Stores,
+    /// Also every element of an f32 tile when its tile is made: predicts a back end's f32 arithmetic.
+    Tiles,
+}
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TileFault {
+    /// The number of inputs is not the program's.
+    InputCount {
+        /// Tensors with the role of an input.
+        expected: usize,
+        /// Tensors given.
+        given: usize,
+    },
+    /// An input is not of the declared shape or kind.
+    Input {
+        /// The tensor's name.
+        name: String,
+        /// Declared lengths at these dims.
+        expected: Vec<usize>,
+        /// Given lengths.
+        given: Vec<usize>,
+    },
+    /// A dimension has no value or is negative.
+    Dim(String),
+    /// An element outside the tensor is read.
+    LoadOutside {
+        /// The tensor's name.
+        name: String,
+        /// The index.
+        index: Vec<i64>,
+        /// The tensor's lengths.
+        shape: Vec<usize>,
+    },
+    /// An element outside the tensor is written.
+    StoreOutside {
+        /// The tensor's name.
+        name: String,
+        /// The index.
+        index: Vec<i64>,
+        /// The tensor's lengths.
+        shape: Vec<usize>,
+    },
+    /// An element is written a second time.
+    StoredTwice {
+        /// The tensor's name.
+        name: String,
+        /// The index.
+        index: Vec<i64>,
+    },
+    /// An output element is never written.
+    NeverStored {
+        /// The tensor's name.
+        name: String,
+        /// Flat index of the first such element.
+        first: usize,
+        /// How many there are.
+        count: usize,
+    },
+    /// An output is read or an input written.
+    WrongRole(String),
+    /// A tile's element past its counts is read.
+    Absent {
+        /// The tile's name.
+        name: String,
+        /// Row asked for.
+        row: usize,
+        /// Column asked for.
+        col: usize,
+        /// Rows and columns present.
+        counts: (usize, usize),
+    },
+    /// A tile is read where it has no value, or defined a second time.
+    Undefined(String),
+    /// A variable is read where it has no value.
+    UnboundVar(Var),
+    /// A count is negative or above its cap.
+    Count {
+        /// The count.
+        count: i64,
+        /// The cap.
+        cap: usize,
+    },
+    /// Shapes of a tile operation do not fit together.
+    Shapes(String),
+    /// A value is of the wrong kind.
+    Kinds(String),
+    /// A solve meets a zero on the diagonal.
+    Singular {
+        /// The row.
+        row: usize,
+    },
+    /// A loop's step is not positive.
+    Step(i64),
+    /// An operand of an elementwise operation stands where only values may.
+    Argument(usize),
+}
+
+impl fmt::Display for TileFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            TileFault::InputCount { expected, given } => write!(f, "{given} inputs are given, {expected} expected"),
+            TileFault::Input { name, expected, given } => {
+                write!(f, "input `{name}` has shape {given:?} or the wrong kind, expected {expected:?}")
+            }
+            TileFault::Dim(e) => f.write_str(e),
+            TileFault::LoadOutside { name, index, shape } => {
+                write!(f, "element {index:?} of `{name}` is read, which has shape {shape:?}")
+            }
+            TileFault::StoreOutside { name, index, shape } => {
+                write!(f, "element {index:?} of `{name}` is written, which has shape {shape:?}")
+            }
+            TileFault::StoredTwice { name, index } => write!(f, "element {index:?} of `{name}` is written twice"),
+            TileFault::NeverStored { name, first, count } => {
+                write!(f, "{count} elements of `{name}` are never written, first the one at {first}")
+            }
+            TileFault::WrongRole(name) => write!(f, "`{name}` is an output that is read or an input that is written"),
+            TileFault::Absent { name, row, col, counts } => {
+                write!(f, "element [{row}, {col}] of tile `{name}` is read, which has {} x {}", counts.0, counts.1)
+            }
+            TileFault::Undefined(name) => write!(f, "tile `{name}` has no value here or is defined twice"),
+            TileFault::UnboundVar(v) => write!(f, "variable x{} has no value here", v.0),
+            TileFault::Count { count, cap } => write!(f, "a count is {count}, outside 0..={cap}"),
+            TileFault::Shapes(what) | TileFault::Kinds(what) => f.write_str(what),
+            TileFault::Singular { row } => write!(f, "the solve has a zero on its diagonal in row {row}"),
+            TileFault::Step(n) => write!(f, "a loop's step is {n}"),
+            TileFault::Argument(k) => write!(f, "arg{k} stands outside an elementwise operation"),
+        }
+    }
+}
+
+/// A fault and where it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TileError {
+    /// The program.
+    pub program: String,
+    /// The step: the tile it defines, the tensor it stores to, or the loop.
+    pub at: String,
+    /// Grid and loop variables that had values, by name.
+    pub vars: Vec<(String, i64)>,
+    /// What went wrong.
+    pub fault: Box<TileFault>,
+}
+
+impl fmt::Display for TileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "tile program `{}`", self.program)?;
+        if !self.at.is_empty() {
+            write!(f, ", {}", self.at)?;
+        }
+        for (name, n) in &self.vars {
+            write!(f, ", {name} = {n}")?;
+        }
+        write!(f, ": {}", self.fault)
+    }
+}
+
+impl std::error::Error for TileError {}
+
+/// The elements of a tile that are present.
+#[derive(Clone, Debug)]
+struct Value {
+    rows: usize,
+    cols: usize,
+    data: Vec<Scalar>,
+}
+
+impl Value {
+    fn from_fn(
+        (rows, cols): (usize, usize),
+        mut f: impl FnMut(usize, usize) -> Result<Scalar, TileFault>,
+    ) -> Result<Value, TileFault> {
+        let mut data = Vec::with_capacity(rows * cols);
+        for r in 0..rows {
+            for c in 0..cols {
+                data.push(f(r, c)?);
+            }
+        }
+        Ok(Value { rows, cols, data })
+    }
+
+    fn counts(&self) -> (usize, usize) {
+        (self.rows, self.cols)
+    }
+
+    fn get(&self, r: usize, c: usize) -> Option<Scalar> {
+        if r < self.rows && c < self.cols { self.data.get(r * self.cols + c).copied() } else { None }
+    }
+}
+
+/// A tensor in slow memory while the program runs.
+struct Memory<'a> {
+    /// Lengths.
+    shape: Vec<usize>,
+    /// Row-major strides.
+    strides: Vec<usize>,
+    /// What is read; `None` for an output.
+    input: Option<&'a Tensor>,
+    /// What is written, `None` where nothing was yet; empty for an input.
+    written: Vec<Option<Scalar>>,
+}
+
+struct Machine<'a> {
+    program: &'a TileProgram,
+    rounding: Rounding,
+    memory: Vec<Memory<'a>>,
+    vars: Vec<Option<i64>>,
+    tiles: Vec<Option<Rc<Value>>>,
+    /// The step being run, for errors.
+    at: String,
+}
+
+/// The program with every dimension replaced by its value, so that evaluation meets numbers only.
+fn at_dims(program: &TileProgram, dims: &DimValues) -> Result<TileProgram, TileFault> {
+    let mut fault = None;
+    let mut program = program.clone();
+    program.for_each_expr_mut(&mut |e| {
+        *e = e.rewrite(&mut |n| match n.node() {
+            Node::Dim(d) => Some(Expr::int(d.eval(dims).unwrap_or_else(|error| {
+                fault.get_or_insert(TileFault::Dim(error.to_string()));
+                0
+            }))),
+            _ => None,
+        });
+    });
+    fault.map_or(Ok(program), Err)
+}
+
+/// Runs `program` at `dims`. `inputs` are the tensors with the role of an input, in the program's order, of the declared
+/// shapes and the kind of the declared types; the results are the outputs in the program's order.
+pub fn interpret(
+    program: &TileProgram,
+    dims: &DimValues,
+    inputs: &[&Tensor],
+    rounding: Rounding,
+) -> Result<Vec<Tensor>, TileError> {
+    let outside = |fault| TileError {
+        program: program.name.clone(),
+        at: String::new(),
+        vars: Vec::new(),
+        fault: Box::new(fault),
+    };
+    let concrete = at_dims(program, dims).map_err(outside)?;
+    let memory = memory(&concrete, dims, inputs).map_err(outside)?;
+    let mut machine = Machine {
+        program: &concrete,
+        rounding,
+        memory,
+        vars: vec![None; concrete.vars as usize],
+        tiles: vec![None; concrete.tiles.len()],
+        at: String::new(),
+    };
+    let done = machine.grid(0);
+    done.and_then(|()| machine.outputs()).map_err(|fault| TileError {
+        program: program.name.clone(),
+        at: machine.at.clone(),
+        vars: machine.named_vars(),
+        fault: Box::new(fault),
+    })
+}
+
+/// The kind of a tensor's elements.
+fn kind_of(dtype: DType) -> Kind {
+    TileType::of(dtype).kind()
+}
+
+fn memory<'a>(program: &TileProgram, dims: &DimValues, inputs: &[&'a Tensor]) -> Result<Vec<Memory<'a>>, TileFault> {
+    let expected = program.tensors.iter().filter(|t| t.role == Role::Input).count();
+    if expected != inputs.len() {
+        return Err(TileFault::InputCount { expected, given: inputs.len() });
+    }
+    let mut inputs = inputs.iter();
+    let mut memory = Vec::with_capacity(program.tensors.len());
+    for slow in &program.tensors {
+        let mut shape = Vec::with_capacity(slow.shape.len());
+        for d in &slow.shape {
+            let n = d.eval(dims).map_err(|e| TileFault::Dim(e.to_string()))?;
+            shape.push(usize::try_from(n).map_err(|_| TileFault::Dim(format!("dimension {d} is {n}")))?);
+        }
+        let (input, written) = match slow.role {
+            Role::Output => (None, vec![None; shape.iter().product()]),
+            Role::Input => {
+                let given = *inputs.next().expect("as many inputs as input tensors");
+                if given.shape != shape || given.kind() != kind_of(slow.dtype) {
+                    let given = given.shape.clone();
+                    return Err(TileFault::Input { name: slow.name.clone(), expected: shape, given });
+                }
+                (Some(given), Vec::new())
+            }
+        };
+        memory.push(Memory { strides: strides(&shape), shape, input, written });
+    }
+    Ok(memory)
+}
+
+fn flat(shape: &[usize], strides: &[usize], index: &[i64]) -> Option<usize> {
+    if index.len() != shape.len() {
+        return None;
+    }
+    let mut sum = 0;
+    for ((&i, &n), &s) in index.iter().zip(shape).zip(strides) {
+        let i = usize::try_from(i).ok().filter(|&i| i < n)?;
+        sum += i * s;
+    }
+    Some(sum)
+}
+
+impl Machine<'_> {
+    fn named_vars(&self) -> Vec<(String, i64)> {
+        let name = |k: usize| {
+            let axis = self.program.grid.iter().find(|a| a.var.0 as usize == k);
+            axis.map_or_else(|| format!("x{k}"), |a| a.name.clone())
+        };
+        self.vars.iter().enumerate().filter_map(|(k, v)| v.map(|n| (name(k), n))).collect()
+    }
+
+    fn set_var(&mut self, v: Var, n: Option<i64>) -> Result<(), TileFault> {
+        match self.vars.get_mut(v.0 as usize) {
+            Some(slot) if v != ROW && v != COL => {
+                *slot = n;
+                Ok(())
+            }
+            _ => Err(TileFault::UnboundVar(v)),
+        }
+    }
+
+    fn grid(&mut self, axis: usize) -> Result<(), TileFault> {
+        let program = self.program;
+        let Some(a) = program.grid.get(axis) else {
+            let done = self.block(&program.body);
+            return done.map(|()| self.forget(&program.body));
+        };
+        for point in 0..self.integer(&a.extent, None)? {
+            self.set_var(a.var, Some(point))?;
+            self.grid(axis + 1)?;
+        }
+        self.set_var(a.var, None)
+    }
+
+    fn block(&mut self, body: &[Stmt]) -> Result<(), TileFault> {
+        body.iter().try_for_each(|s| self.step(s))
+    }
+
+    /// Takes their values from the tiles that `body` defines: they are gone at its end.
+    fn forget(&mut self, body: &[Stmt]) {
+        for stmt in body {
+            let defined: Vec<TileId> = match stmt {
+                Stmt::Let { results, .. } => results.clone(),
+                Stmt::For { carry, .. } => carry.iter().map(|c| c.result).collect(),
+                Stmt::Store { .. } => Vec::new(),
+            };
+            for t in defined {
+                if let Some(slot) = self.tiles.get_mut(t.0 as usize) {
+                    *slot = None;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, stmt: &Stmt) -> Result<(), TileFault> {
+        match stmt {
+            Stmt::Let { results, op } => {
+                self.at = format!("tile `{}`", results.first().map_or("", |t| self.tile_name(*t)));
+                let values = self.run(results, op)?;
+                if values.len() != results.len() {
+                    return Err(TileFault::Shapes(format!("{} results, {} named", values.len(), results.len())));
+                }
+                for (t, value) in results.iter().zip(values) {
+                    self.define(*t, Rc::new(value))?;
+                }
+                Ok(())
+            }
+            Stmt::For { var, from, to, step, when, carry, body } => {
+                let here = format!("loop x{}", var.0);
+                self.at.clone_from(&here);
+                if *step <= 0 {
+                    return Err(TileFault::Step(*step));
+                }
+                let (mut turn, end) = (self.integer(from, None)?, self.integer(to, None)?);
+                let mut state: Vec<Rc<Value>> = Vec::with_capacity(carry.len());
+                for c in carry {
+                    state.push(self.value(c.init)?);
+                }
+                while turn < end {
+                    self.set_var(*var, Some(turn))?;
+                    let runs = match when {
+                        None => true,
+                        Some(e) => self.boolean(e, None)?,
+                    };
+                    if runs {
+                        for (c, value) in carry.iter().zip(&state) {
+                            self.define(c.inside, value.clone())?;
+                        }
+                        self.block(body)?;
+                        self.at.clone_from(&here);
+                        for (c, value) in carry.iter().zip(&mut state) {
+                            *value = self.value(c.next)?;
+                        }
+                        for c in carry {
+                            self.tiles[c.inside.0 as usize] = None;
+                        }
+                        self.forget(body);
+                    }
+                    turn = turn.checked_add(*step).ok_or(TileFault::Step(*step))?;
+                }
+                self.set_var(*var, None)?;
+                for (c, value) in carry.iter().zip(state) {
+                    self.define(c.result, value)?;
+                }
+                Ok(())
+            }
+            Stmt::Store { tensor, index, value, rows, cols, guard } => {
+                let slow = self
+                    .program
+                    .tensors
+                    .get(tensor.0 as usize)
+                    .ok_or_else(|| TileFault::WrongRole(format!("m{}", tensor.0)))?;
+                self.at = format!("store to `{}`", slow.name);
+                if slow.role != Role::Output {
+                    return Err(TileFault::WrongRole(slow.name.clone()));
+                }
+                let (name, dtype) = (slow.name.clone(), slow.dtype);
+                for r in 0..self.count(rows)? {
+                    for c in 0..self.count(cols)? {
+                        let at = Some((r, c));
+                        let stores = match guard {
+                            None => true,
+                            Some(g) => self.boolean(g, at)?,
+                        };
+                        let x = self.stored(self.eval(value, at)?, dtype)?;
+                        let index = self.index(index, at)?;
+                        if !stores {
+                            continue;
+                        }
+                        let memory = &mut self.memory[tensor.0 as usize];
+                        let Some(place) = flat(&memory.shape, &memory.strides, &index) else {
+                            return Err(TileFault::StoreOutside { name, index, shape: memory.shape.clone() });
+                        };
+                        if memory.written[place].replace(x).is_some() {
+                            return Err(TileFault::StoredTwice { name, index });
+                        }
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn stored(&self, x: Scalar, dtype: DType) -> Result<Scalar, TileFault> {
+        match (x, kind_of(dtype)) {
+            (Scalar::Float(x), Kind::Float) if self.rounding == Rounding::Nowhere => Ok(Scalar::Float(x)),
+            (Scalar::Float(x), Kind::Float) => Ok(Scalar::Float(dtype.round(x))),
+            (Scalar::Int(n), Kind::Int) if dtype == DType::I32 => Ok(Scalar::Int(n as i32 as i64)),
+            (Scalar::Int(n), Kind::Int) => Ok(Scalar::Int(n)),
+            (Scalar::Bool(b), Kind::Bool) => Ok(Scalar::Bool(b)),
+            (x, _) => Err(TileFault::Kinds(format!("a value of kind {:?} is stored as {dtype}", x.kind()))),
+        }
+    }
+
+    fn outputs(&mut self) -> Result<Vec<Tensor>, TileFault> {
+        let mut outputs = Vec::new();
+        for (slow, memory) in self.program.tensors.iter().zip(&mut self.memory) {
+            if slow.role == Role::Input {
+                continue;
+            }
+            let count = memory.written.iter().filter(|x| x.is_none()).count();
+            if let Some(first) = memory.written.iter().position(Option::is_none) {
+                return Err(TileFault::NeverStored { name: slow.name.clone(), first, count });
+            }
+            let all = memory.written.drain(..).map(|x| x.expect("every element was seen to be written above"));
+            let data = match kind_of(slow.dtype) {
+                Kind::Float => Data::Float(all.map(Scalar::as_float).collect()),
+                Kind::Int => Data::Int(all.map(Scalar::as_int).collect()),
+                Kind::Bool => Data::Bool(all.map(Scalar::as_bool).collect()),
+            };
+            outputs.push(Tensor { shape: memory.shape.clone(), data });
+        }
+        Ok(outputs)
+    }
+
+    fn tile_name(&self, t: TileId) -> &str {
+        self.program.tiles.get(t.0 as usize).map_or("?", |t| &t.name)
+    }
+
+    fn value(&self, t: TileId) -> Result<Rc<Value>, TileFault> {
+        let value = self.tiles.get(t.0 as usize).cloned().flatten();
+        value.ok_or_else(|| TileFault::Undefined(self.tile_name(t).to_string()))
+    }
+
+    /// Gives a tile its value, checked against the tile's type and extents as they are here and now.
+    fn define(&mut self, t: TileId, value: Rc<Value>) -> Result<(), TileFault> {
+        let undefined = || TileFault::Undefined(self.tile_name(t).to_string());
+        let tile = self.program.tiles.get(t.0 as usize).ok_or_else(undefined)?;
+        let counts = self.counts(t)?;
+        if counts != value.counts() {
+            let text = format!("tile `{}` is {counts:?} by its extents, its value {:?}", tile.name, value.counts());
+            return Err(TileFault::Shapes(text));
+        }
+        if let Some(x) = value.data.iter().find(|x| x.kind() != tile.ty.kind()) {
+            return Err(TileFault::Kinds(format!("tile `{}` is {:?}, its value {:?}", tile.name, tile.ty, x.kind())));
+        }
+        if self.tiles[t.0 as usize].is_some() {
+            return Err(undefined());
+        }
+        self.tiles[t.0 as usize] = Some(value);
+        Ok(())
+    }
+
+    fn count(&self, e: &Extent) -> Result<usize, TileFault> {
+        let count = self.integer(&e.count, None)?;
+        usize::try_from(count).ok().filter(|&n| n <= e.cap).ok_or(TileFault::Count { count, cap: e.cap })
+    }
+
+    fn counts(&self, t: TileId) -> Result<(usize, usize), TileFault> {
+        match self.program.tiles.get(t.0 as usize) {
+            Some(tile) => Ok((self.count(&tile.rows)?, self.count(&tile.cols)?)),
+            None => Err(TileFault::Undefined(format!("t{}", t.0))),
+        }
+    }
+
+    fn integer(&self, e: &Expr, at: Option<(usize, usize)>) -> Result<i64, TileFault> {
+        match self.eval(e, at)? {
+            Scalar::Int(n) => Ok(n),
+            _ => Err(TileFault::Kinds(format!("`{e}` is not an integer"))),
+        }
+    }
+
+    fn boolean(&self, e: &Expr, at: Option<(usize, usize)>) -> Result<bool, TileFault> {
+        match self.eval(e, at)? {
+            Scalar::Bool(b) => Ok(b),
+            _ => Err(TileFault::Kinds(format!("`{e}` is not a condition"))),
+        }
+    }
+
+    fn index(&self, index: &[Expr], at: Option<(usize, usize)>) -> Result<Vec<i64>, TileFault> {
+        index.iter().map(|e| self.integer(e, at)).collect()
+    }
+
+    /// The value of `e` for the element `at` of the tile under construction, if one is.
+    fn eval(&self, e: &Expr, at: Option<(usize, usize)>) -> Result<Scalar, TileFault> {
+        Ok(match e.node() {
+            Node::Float(x) => Scalar::Float(*x),
+            Node::Int(n) => Scalar::Int(*n),
+            Node::Bool(b) => Scalar::Bool(*b),
+            Node::Arg(k) => return Err(TileFault::Argument(*k)),
+            Node::Dim(d) => return Err(TileFault::Dim(format!("dimension {d} has no value"))),
+            Node::Var(v) => {
+                let place = match *v {
+                    ROW => at.map(|(r, _)| r as i64),
+                    COL => at.map(|(_, c)| c as i64),
+                    v => self.vars.get(v.0 as usize).copied().flatten(),
+                };
+                Scalar::Int(place.ok_or(TileFault::UnboundVar(*v))?)
+            }
+            Node::Unary(op, a) => eval_unary(*op, self.eval(a, at)?),
+            Node::Binary(op, a, b) => {
+                let (a, b) = (self.eval(a, at)?, self.eval(b, at)?);
+                same_kind(e, a, b)?;
+                eval_binary(*op, a, b)
+            }
+            Node::Compare(op, a, b) => {
+                let (a, b) = (self.eval(a, at)?, self.eval(b, at)?);
+                same_kind(e, a, b)?;
+                Scalar::Bool(eval_compare(*op, a, b))
+            }
+            Node::Select(c, a, b) => {
+                let (c, a, b) = (self.boolean(c, at)?, self.eval(a, at)?, self.eval(b, at)?);
+                same_kind(e, a, b)?;
+                if c { a } else { b }
+            }
+            Node::ToFloat(a) => Scalar::Float(self.eval(a, at)?.as_float()),
+            Node::ToInt(a) => Scalar::Int(self.eval(a, at)?.as_int()),
+            Node::ToBool(a) => Scalar::Bool(self.eval(a, at)?.as_bool()),
+            Node::Round(d, a) => match self.eval(a, at)? {
+                Scalar::Float(x) => Scalar::Float(d.round(x)),
+                Scalar::Int(n) if *d == DType::I32 => Scalar::Int(n as i32 as i64),
+                other => other,
+            },
+            Node::Load(l) => self.load(l, at)?,
+            Node::Tile(t, row, col) => {
+                let place = |pick: &Pick| match (pick, at) {
+                    (Pick::Zero, _) => Ok(0),
+                    (Pick::Row, Some((r, _))) => Ok(r),
+                    (Pick::Col, Some((_, c))) => Ok(c),
+                    (Pick::Row, None) => Err(TileFault::UnboundVar(ROW)),
+                    (Pick::Col, None) => Err(TileFault::UnboundVar(COL)),
+                };
+                let (row, col) = (place(row)?, place(col)?);
+                let value = self.value(*t)?;
+                value.get(row, col).ok_or_else(|| TileFault::Absent {
+                    name: self.tile_name(*t).to_string(),
+                    row,
+                    col,
+                    counts: value.counts(),
+                })?
+            }
+        })
+    }
+
+    fn load(&self, l: &Load, at: Option<(usize, usize)>) -> Result<Scalar, TileFault> {
+        let unknown = || TileFault::WrongRole(format!("m{}", l.tensor.0));
+        let slow = self.program.tensors.get(l.tensor.0 as usize).ok_or_else(unknown)?;
+        let memory = &self.memory[l.tensor.0 as usize];
+        let Some(input) = memory.input else {
+            return Err(TileFault::WrongRole(slow.name.clone()));
+        };
+        let reads = match &l.guard {
+            None => true,
+            Some(g) => self.boolean(g, at)?,
+        };
+        // The index is evaluated whatever the guard says: tensor elements inside it carry guards of their own.
+        let index = self.index(&l.index, at)?;
+        if !reads {
+            let fill = Scalar::Float(l.fill);
+            return Ok(match kind_of(slow.dtype) {
+                Kind::Float => fill,
+                Kind::Int => Scalar::Int(fill.as_int()),
+                Kind::Bool => Scalar::Bool(fill.as_bool()),
+            });
+        }
+        match flat(&memory.shape, &memory.strides, &index) {
+            Some(place) => Ok(input.get(place)),
+            None => Err(TileFault::LoadOutside { name: slow.name.clone(), index, shape: memory.shape.clone() }),
+        }
+    }
+
+    /// Rounds an element of a tile of type `ty`.
+    fn rounded(&self, ty: TileType, x: Scalar) -> Scalar {
+        match x {
+            Scalar::Float(x) if ty == TileType::F32 && self.rounding == Rounding::Tiles => {
+                Scalar::Float(DType::F32.round(x))
+            }
+            other => other,
+        }
+    }
+
+    /// The values of a tile operation's results.
+    fn run(&self, results: &[TileId], op: &TileOp) -> Result<Vec<Value>, TileFault> {
+        let first = *results.first().ok_or_else(|| TileFault::Shapes("a step without a result".into()))?;
+        let tile = self.program.tiles.get(first.0 as usize).ok_or_else(|| TileFault::Undefined(String::new()))?;
+        let round = |x: f64| self.rounded(tile.ty, Scalar::Float(x)).as_float();
+        Ok(match op {
+            TileOp::Map(e) => {
+                let counts = self.counts(first)?;
+                vec![Value::from_fn(counts, |r, c| Ok(self.rounded(tile.ty, self.eval(e, Some((r, c)))?)))?]
+            }
+            TileOp::Dot { a, b, acc } => {
+                let acc = acc.map(|t| self.value(t)).transpose()?;
+                let (left, right) = (self.value(a.tile)?, self.value(b.tile)?);
+                vec![ops::dot((&left, a.transposed), (&right, b.transposed), acc.as_deref(), round)?]
+            }
+            TileOp::Reduce { combine, axis, of } => {
+                vec![ops::reduce(*combine, *axis, &*self.value(*of)?, tile.ty)?.map(|x| self.rounded(tile.ty, x))]
+            }
+            TileOp::Scan { combine, axis, reverse, of } => {
+                vec![ops::scan(*combine, *axis, *reverse, &*self.value(*of)?, tile.ty, |x| self.rounded(tile.ty, x))?]
+            }
+            TileOp::Recurrence { decay, input, start } => {
+                let start = start.map(|t| self.value(t)).transpose()?;
+                vec![ops::recurrence(&*self.value(*decay)?, &*self.value(*input)?, start.as_deref(), round)?]
+            }
+            TileOp::Solve { lower, rhs } => vec![ops::solve(&*self.value(*lower)?, &*self.value(*rhs)?, round)?],
+            TileOp::TopK { of, k } => ops::top_k(&*self.value(*of)?, *k)?.into(),
+        })
+    }
+}
+
+fn same_kind(e: &Expr, a: Scalar, b: Scalar) -> Result<(), TileFault> {
+    if a.kind() == b.kind() {
+        return Ok(());
+    }
+    Err(TileFault::Kinds(format!("`{e}` joins values of kinds {:?} and {:?}", a.kind(), b.kind())))
+}
+
+#[cfg(test)]
+mod tests;
