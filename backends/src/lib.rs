@@ -1,1 +1,2 @@
 //! (see the crate list in README.md)
+pub mod cpu;

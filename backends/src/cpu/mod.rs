@@ -1,0 +1,5 @@
+//! The CPU back end: vector kernels, targets, modules of machine code, and the thread pool that runs them.
+
+pub mod module;
+pub mod target;
+pub mod vkir;
