@@ -127,18 +127,37 @@ impl Dim {
         }
     }
 
+    /// A product with a coefficient. A quotient multiplied by its divisor is the dividend: it comes out wherever the
+    /// dim has a value at all.
+    fn term(mut product: Vec<Atom>, c: i64) -> Result<Dim, DimError> {
+        if c == 0 {
+            return Ok(Dim::default());
+        }
+        let comes_out = |atom: &Atom| matches!(atom, Atom::Exact(_, n) if c % n == 0);
+        if let Some(k) = product.iter().position(comes_out)
+            && let Atom::Exact(dividend, n) = product.remove(k)
+        {
+            return dividend.mul(&Dim::term(product, c / n)?);
+        }
+        Ok(Dim { terms: BTreeMap::from([(product, c)]) })
+    }
+
     /// Sum.
     pub fn add(&self, other: &Dim) -> Result<Dim, DimError> {
         let mut terms = self.terms.clone();
+        let mut whole = Vec::new();
         for (product, &c) in &other.terms {
-            let sum = terms.get(product).copied().unwrap_or(0).checked_add(c).ok_or(DimError::Overflow)?;
+            let sum = terms.remove(product).unwrap_or(0).checked_add(c).ok_or(DimError::Overflow)?;
+            let comes_out = |atom: &Atom| matches!(atom, Atom::Exact(_, n) if sum % n == 0);
             if sum == 0 {
-                terms.remove(product);
+                continue;
+            } else if product.iter().any(comes_out) {
+                whole.push(Dim::term(product.clone(), sum)?);
             } else {
                 terms.insert(product.clone(), sum);
             }
         }
-        Ok(Dim { terms })
+        whole.iter().try_fold(Dim { terms }, |sum, d| sum.add(d))
     }
 
     /// Difference.
@@ -159,7 +178,7 @@ impl Dim {
                 let mut product: Vec<Atom> = a.iter().chain(b).cloned().collect();
                 product.sort();
                 let c = ca.checked_mul(cb).ok_or(DimError::Overflow)?;
-                sum = sum.add(&Dim { terms: BTreeMap::from([(product, c)]) })?;
+                sum = sum.add(&Dim::term(product, c)?)?;
             }
         }
         Ok(sum)
@@ -360,6 +379,17 @@ mod tests {
         assert!(matches!(t().div(16).unwrap().eval(&values), Err(DimError::NotDivisible { value: 37, .. })));
         assert_eq!(Dim::constant(33).ceil_div(16).unwrap(), Dim::constant(3));
         assert!(Dim::constant(33).div(16).is_err());
+    }
+
+    #[test]
+    fn a_quotient_times_its_divisor_is_the_dividend() {
+        let part = t().div(16).unwrap();
+        assert_eq!(part.scale(16).unwrap(), t());
+        assert_eq!(part.scale(48).unwrap().to_string(), "3*T");
+        assert_eq!(part.scale(8).unwrap().add(&part.scale(8).unwrap()).unwrap(), t());
+        assert_eq!(part.mul(&part).unwrap().scale(256).unwrap(), t().mul(&t()).unwrap());
+        assert_eq!(part.sub(&part).unwrap(), Dim::constant(0));
+        assert_eq!(part.scale(3).unwrap().to_string(), "3*T/16");
     }
 
     #[test]
