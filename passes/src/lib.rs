@@ -1,1 +1,6 @@
-//! (see the crate list in README.md)
+//! Transformations: rewriting, lowering to tile programs, memory planning. Values in, values out.
+//!
+//! Only this crate names egg. It knows no machine code, prints nothing, reads no clock.
+
+pub mod forms;
+pub mod lower;

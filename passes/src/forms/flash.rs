@@ -1,0 +1,389 @@
+//! Softmax attention by online softmax: key blocks in order, a running maximum m, denominator l and output O.
+//!
+//!     m' = max(m, max_j s_j)   c = exp(m - m')   l' = c l + sum_j exp(s_j - m')   O' = c O + sum_j exp(s_j - m') v_j
+//!
+//! After Dao et al. (arXiv 2205.14135). Scores are inner products, or any elements that an expression gives. Blocks that
+//! the support lacks are never visited; only blocks that it cuts are tested element by element.
+
+use super::blocks::{self, RowBlock};
+use super::reduce::{by_col, by_row};
+use super::{Apply, ApplyForm, Write, buffers_of, capacity, open};
+use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe};
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{COL, Compare, Expr, ROW, TileId, Unary};
+use mixc_ir::lowered::BufferId;
+use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
+
+/// The form.
+pub static FORM: ApplyForm = ApplyForm {
+    name: "flash",
+    applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
+    open: |cx, apply, shape, dtype| {
+        let _ = cx;
+        Ok(open(Rows { apply: apply.clone() }, dtype, shape.to_vec()))
+    },
+};
+
+/// Queries of a block: the output tile [queries, features] lives in the first cache level.
+const QUERIES: usize = 64;
+/// Keys of a block: the score tile [keys, queries] of 64 KiB lies in the second level, where the sweep of tile sizes was flat.
+const KEYS: usize = 256;
+/// Features that one pass handles; more are cut into grid blocks.
+const FEATURES: usize = 512;
+/// Where the running maximum starts: below any score, yet finite, so that no difference of infinities is formed.
+const LEAST: f64 = -1e30;
+
+/// An application whose rows are normalised as they are summed: softmax here, sums in [`super::dense`].
+#[derive(Debug)]
+pub struct Rows {
+    /// What is applied.
+    pub apply: Apply,
+}
+
+/// Buffers that an operator and its tokens read.
+pub fn reads(a: &Apply) -> Vec<BufferId> {
+    let m = &a.mix;
+    let mut found = buffers_of(&m.value);
+    found.extend(buffers_of(&m.support));
+    found.extend(buffers_of(&m.position));
+    for l in m.products.iter().flat_map(|p| [&p.q, &p.k]).chain(m.data.iter().map(|(_, l)| l)).chain([&a.x]) {
+        found.extend(buffers_of(&l.body));
+    }
+    if let crate::lower::RowStep::Softmax { sink: Some(s) } = &m.row_step {
+        found.extend(buffers_of(&s.body));
+    }
+    found
+}
+
+/// An operator with every load made local.
+pub fn local_mix(cx: &Context<'_>, s: &mut Scribe, m: &Mix) -> Mix {
+    let mut m = m.clone();
+    m.value = s.local(cx, &m.value);
+    m.support = s.local(cx, &m.support);
+    m.position = s.local(cx, &m.position);
+    for p in &mut m.products {
+        (p.q, p.k) = (s.local_lambda(cx, &p.q), s.local_lambda(cx, &p.k));
+    }
+    for (_, l) in &mut m.data {
+        *l = s.local_lambda(cx, l);
+    }
+    if let crate::lower::RowStep::Softmax { sink: Some(l) } = &mut m.row_step {
+        *l = s.local_lambda(cx, l);
+    }
+    m
+}
+
+/// The score tile of a block of rows and columns: products, then the element's expression; with `masked`, minus
+/// infinity (or 0 for sums) outside the support.
+pub struct Scores<'a> {
+    /// The operator, local.
+    pub mix: &'a Mix,
+    /// Batch index.
+    pub batch: &'a [Expr],
+    /// First row.
+    pub i0: &'a Expr,
+    /// Rows.
+    pub rows: &'a Extent,
+    /// Query tiles of the products.
+    pub queries: &'a [TileId],
+    /// Element type of the tiles.
+    pub ty: TileType,
+    /// What stands outside the support.
+    pub absent: f64,
+}
+
+impl Scores<'_> {
+    /// Loads the query tiles, scaled by what the expression multiplies the only product with.
+    pub fn queries(
+        b: &mut TileBuilder,
+        mix: &Mix,
+        batch: &[Expr],
+        i0: &Expr,
+        rows: &Extent,
+        ty: TileType,
+        depth: usize,
+    ) -> Vec<TileId> {
+        let scale = fold_scale(mix).map(|(s, _)| s);
+        mix.products
+            .iter()
+            .map(|p| {
+                let r = p.q.shape.last().cloned().unwrap_or_default();
+                let cols = whole(&r, depth);
+                let q =
+                    crate::lower::batched(&p.q, &mix.ty.batch, batch, &[i0.clone() + Expr::from(ROW), Expr::from(COL)]);
+                let q = match scale {
+                    Some(s) => q * Expr::float(s),
+                    None => q,
+                };
+                b.map("q", ty, rows, &cols, q)
+            })
+            .collect()
+    }
+
+    /// The tile for columns `j0..`.
+    pub fn tile(&self, b: &mut TileBuilder, j0: &Expr, cols: &Extent, depth: usize, masked: bool) -> TileId {
+        let mix = self.mix;
+        let products: Vec<TileId> = mix
+            .products
+            .iter()
+            .zip(self.queries)
+            .map(|(p, q)| {
+                let r = p.k.shape.last().cloned().unwrap_or_default();
+                let at = [j0.clone() + Expr::from(ROW), Expr::from(COL)];
+                let k = b.map(
+                    "k",
+                    self.ty,
+                    cols,
+                    &whole(&r, depth),
+                    crate::lower::batched(&p.k, &mix.ty.batch, self.batch, &at),
+                );
+                b.dot("s", self.ty, *q, Matrix::transposed(k), None)
+            })
+            .collect();
+        let value = match fold_scale(mix) {
+            Some((_, rest)) => rest,
+            None => mix.value.clone(),
+        };
+        let (row, col) = (self.i0.clone() + Expr::from(ROW), j0.clone() + Expr::from(COL));
+        let args: Vec<Expr> = products.iter().map(|t| Expr::tile(*t)).collect();
+        let value = blocks::at(mix, &value, self.batch, &row, &col).with_args(&args);
+        let value = if masked {
+            let present = blocks::at(mix, &mix.support, self.batch, &row, &col);
+            Expr::select(present, value, Expr::float(self.absent))
+        } else {
+            value
+        };
+        match value.node() {
+            // The element is the product as it is: no map is needed.
+            mixc_ir::expr::Node::Tile(t, mixc_ir::expr::Pick::Row, mixc_ir::expr::Pick::Col) => *t,
+            _ => b.map("e", self.ty, self.rows, cols, value),
+        }
+    }
+}
+
+/// When there is one product and it enters as `product * constant` everywhere the same, the constant (to be folded into
+/// the queries) and the expression with the plain product.
+fn fold_scale(m: &Mix) -> Option<(f64, Expr)> {
+    use mixc_ir::expr::{Binary, Node};
+    if m.products.len() != 1 {
+        return None;
+    }
+    let mut scale: Option<f64> = None;
+    let mut uniform = true;
+    let mut scaled = 0;
+    m.value.visit(&mut |e| {
+        if let Node::Binary(Binary::Mul, a, b) = e.node()
+            && let (Node::Arg(0), Some(x)) = (a.node(), b.as_float())
+        {
+            uniform &= scale.is_none_or(|s| s == x);
+            scale = Some(x);
+            scaled += 1;
+        }
+    });
+    let mut all = 0;
+    m.value.visit(&mut |e| all += usize::from(matches!(e.node(), Node::Arg(0))));
+    let s = scale.filter(|_| uniform && scaled == all)?;
+    let rest = m.value.rewrite(&mut |e| match e.node() {
+        Node::Binary(Binary::Mul, a, b) if matches!(a.node(), Node::Arg(0)) && b.as_float() == Some(s) => {
+            Some(Expr::arg(0))
+        }
+        _ => None,
+    });
+    Some((s, rest))
+}
+
+/// The whole of an axis as an extent, up to `cap`.
+pub fn whole(d: &Dim, cap: usize) -> Extent {
+    match d.as_constant() {
+        Some(n) => Extent { cap: (n.max(1) as usize).min(cap), count: Expr::int(n) },
+        None => Extent { cap, count: Expr::from(d) },
+    }
+}
+
+/// The greatest inner length of the products, which a tile holds as a whole.
+pub fn inner_capacity(cx: &Context<'_>, m: &Mix) -> Result<usize, Failure> {
+    // A query block of that many features in f32 fills half a second-level cache.
+    const MOST: usize = 4096;
+    let longest = m.products.iter().filter_map(|p| p.q.shape.last()).map(|r| cx.most(r)).max().unwrap_or(1);
+    if longest > MOST as i64 {
+        return Err(cx.fail(format!("inner products over up to {longest} features; the native forms take {MOST}")));
+    }
+    Ok(longest.max(1) as usize)
+}
+
+impl Write for Rows {
+    fn form(&self) -> &'static str {
+        "flash"
+    }
+
+    fn reads(&self) -> Vec<BufferId> {
+        reads(&self.apply)
+    }
+
+    fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
+        if self.apply.channelwise { self.write_channels(cx, end, out) } else { self.write_rows(cx, end, out) }
+    }
+}
+
+impl Rows {
+    fn write_rows(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
+        let a = &self.apply;
+        let depth = inner_capacity(cx, &a.mix)?;
+        let mut s = Scribe::new("flash");
+        let tensor = s.output(cx, out);
+        let ty = TileType::of(a.mix.ty.dtype);
+        let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
+        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let out_batch = s.grid_over(&a.batch);
+        let batch = crate::lower::batch_index(&mix.ty.batch, &a.batch, &out_batch);
+        let bq = s.b.knob("bq", capacity(cx, &mix.ty.rows, QUERIES));
+        let bk = s.b.knob("bk", capacity(cx, &mix.ty.cols, KEYS));
+        let bd = capacity(cx, &features, FEATURES);
+        let (d0, width) = s.grid_blocks("d", &features, bd);
+        let (i0, rows) = s.grid_blocks("iq", &mix.ty.rows, bq);
+        let b = &mut s.b;
+        let one = Extent::fixed(1);
+        let queries = Scores::queries(b, &mix, &batch, &i0, &rows, ty, depth);
+        let sink = match &mix.row_step {
+            crate::lower::RowStep::Softmax { sink: Some(l) } => {
+                Some(crate::lower::batched(l, &mix.ty.batch, &batch, &[]))
+            }
+            _ => None,
+        };
+        let has_sink = sink.is_some();
+        let m0 = b.map("m", ty, &rows, &one, sink.unwrap_or(Expr::float(LEAST)));
+        let l0 = b.map("l", ty, &rows, &one, Expr::float(if has_sink { 1.0 } else { 0.0 }));
+        let o0 = b.map("o", ty, &rows, &width, Expr::float(0.0));
+        let block = RowBlock { first: i0.clone(), last: i0.clone() + rows.count.clone() - Expr::int(1) };
+        let range = blocks::columns(&mix, &block, &batch);
+        let scores =
+            Scores { mix: &mix, batch: &batch, i0: &i0, rows: &rows, queries: &queries, ty, absent: f64::NEG_INFINITY };
+        let step = |b: &mut TileBuilder, j0: &Expr, to: &Expr, carried: &[TileId], masked: bool| -> Vec<TileId> {
+            let cols = Extent::block(bk, j0.clone(), to.clone());
+            let (m, l, o) = (carried[0], carried[1], carried[2]);
+            let e = scores.tile(b, j0, &cols, depth, masked);
+            let most = b.reduce("most", Combine::Max, Axis::Cols, e);
+            let m1 = b.map("m1", ty, &rows, &one, Expr::tile(m).max(Expr::tile(most)));
+            let p = b.map("p", ty, &rows, &cols, (Expr::tile(e) - by_row(m1)).apply(Unary::Exp));
+            let c = b.map("c", ty, &rows, &one, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
+            let sum = b.reduce("sum", Combine::Sum, Axis::Cols, p);
+            let l1 = b.map("l1", ty, &rows, &one, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
+            let scaled = b.map("scaled", ty, &rows, &width, Expr::tile(o) * by_row(c));
+            let at = [j0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)];
+            let v = b.map("v", ty, &cols, &width, crate::lower::batched(&x, &a.batch, &out_batch, &at));
+            vec![m1, l1, b.dot("o1", ty, p, v, Some(scaled))]
+        };
+        let mut state = vec![m0, l0, o0];
+        let mut from = range.from.clone();
+        let masked = mix.support.as_bool() != Some(true);
+        if let (true, Some(end)) = (masked, blocks::whole_until(&mix, &block, &batch)) {
+            // Whole blocks first, without a test; they end on a block's border.
+            let whole = end.floor_div(bk as i64) * Expr::int(bk as i64);
+            state = b.for_blocks(
+                Expr::int(0),
+                whole.clone(),
+                bk,
+                |_| None,
+                &state,
+                |b, j0, carried| step(b, j0, &whole, carried, false),
+            );
+            from = whole;
+        }
+        let when = |j0: &Expr| blocks::meets(&mix, &block, &batch, j0, bk);
+        let last = b.for_blocks(from, range.to.clone(), bk, when, &state, |b, j0, carried| {
+            step(b, j0, &range.to, carried, masked)
+        });
+        let mut at = out_batch.clone();
+        at.extend([i0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)]);
+        // A row without support has l = 0 and O = 0.
+        let empty = Expr::compare(Compare::Eq, by_row(last[1]), Expr::float(0.0));
+        let value = Expr::tile(last[2]) / Expr::select(empty, Expr::float(1.0), by_row(last[1]));
+        end.store(cx, &mut s, tensor, &at, value, &rows, &width);
+        s.finish(cx, self.form())
+    }
+
+    /// Channels along the columns of every tile, one row of the operator at a time, keys along the rows.
+    fn write_channels(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
+        // Keys by channels of a block, half a first-level cache.
+        const CHANNELS: usize = 64;
+        const BLOCK_KEYS: usize = 64;
+        let a = &self.apply;
+        let mut s = Scribe::new("flash_channelwise");
+        let tensor = s.output(cx, out);
+        let ty = TileType::of(a.mix.ty.dtype);
+        let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
+        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let out_batch = s.grid_over(&a.batch);
+        let bd = capacity(cx, &features, CHANNELS);
+        let bk = capacity(cx, &mix.ty.cols, BLOCK_KEYS);
+        let (d0, width) = s.grid_blocks("d", &features, bd);
+        let i = s.b.grid("i", Expr::from(&mix.ty.rows));
+        let batch = channel_batch(&mix, &a.batch, &features, &out_batch, &(d0.clone() + Expr::from(COL)));
+        let b = &mut s.b;
+        let one = Extent::fixed(1);
+        let sink = match &mix.row_step {
+            crate::lower::RowStep::Softmax { sink: Some(l) } => {
+                Some(crate::lower::batched(l, &mix.ty.batch, &batch, &[]))
+            }
+            _ => None,
+        };
+        let has_sink = sink.is_some();
+        let m0 = b.map("m", ty, &one, &width, sink.unwrap_or(Expr::float(LEAST)));
+        let l0 = b.map("l", ty, &one, &width, Expr::float(if has_sink { 1.0 } else { 0.0 }));
+        let o0 = b.map("o", ty, &one, &width, Expr::float(0.0));
+        let total = Expr::from(&mix.ty.cols);
+        let last = b.for_blocks(
+            Expr::int(0),
+            total.clone(),
+            bk,
+            |_| None,
+            &[m0, l0, o0],
+            |b, j0, carried| {
+                let keys = Extent::block(bk, j0.clone(), total);
+                let (m, l, o) = (carried[0], carried[1], carried[2]);
+                let col = j0.clone() + Expr::from(ROW);
+                let value = blocks::at(&mix, &mix.value, &batch, &i, &col);
+                let present = blocks::at(&mix, &mix.support, &batch, &i, &col);
+                let value = Expr::select(present, value, Expr::float(f64::NEG_INFINITY));
+                let e = b.map("e", ty, &keys, &width, value);
+                let most = b.reduce("most", Combine::Max, Axis::Rows, e);
+                let m1 = b.map("m1", ty, &one, &width, Expr::tile(m).max(Expr::tile(most)));
+                let p = b.map("p", ty, &keys, &width, (Expr::tile(e) - by_col(m1)).apply(Unary::Exp));
+                let c = b.map("c", ty, &one, &width, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
+                let sum = b.reduce("sum", Combine::Sum, Axis::Rows, p);
+                let l1 = b.map("l1", ty, &one, &width, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
+                let at = [col, d0.clone() + Expr::from(COL)];
+                let v = crate::lower::batched(&x, &a.batch, &out_batch, &at);
+                let weighted = b.map("weighted", ty, &keys, &width, Expr::tile(p) * v);
+                let part = b.reduce("part", Combine::Sum, Axis::Rows, weighted);
+                vec![m1, l1, b.map("o1", ty, &one, &width, Expr::tile(o) * Expr::tile(c) + Expr::tile(part))]
+            },
+        );
+        let mut at = out_batch.clone();
+        at.extend([i, d0 + Expr::from(COL)]);
+        let empty = Expr::compare(Compare::Eq, Expr::tile(last[1]), Expr::float(0.0));
+        let value = Expr::tile(last[2]) / Expr::select(empty, Expr::float(1.0), Expr::tile(last[1]));
+        end.store(cx, &mut s, tensor, &at, value, &one, &width);
+        s.finish(cx, self.form())
+    }
+}
+
+/// The operator's batch index of a channelwise application: its last batch dim is the channel.
+pub fn channel_batch(m: &Mix, out: &[Dim], features: &Dim, at: &[Expr], channel: &Expr) -> Vec<Expr> {
+    let mut wide = out.to_vec();
+    wide.push(features.clone());
+    let mut index = at.to_vec();
+    index.push(channel.clone());
+    crate::lower::batch_index(&m.ty.batch, &wide, &index)
+}
+
+/// An application's tokens as a function of the index, for forms that read them element by element.
+pub fn tokens(x: &Lambda, out: &[Dim], at: &[Expr], tail: &[Expr]) -> Expr {
+    crate::lower::batched(x, out, at, tail)
+}
+
+/// Element type that sums are formed in.
+pub fn tile_type(d: DType) -> TileType {
+    TileType::of(d)
+}

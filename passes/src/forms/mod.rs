@@ -1,0 +1,180 @@
+//! The algorithms: one file each. A form turns mixing (or one of the few tensor contractions) into tile programs.
+//!
+//! A form knows tiles and expressions, no machine code. What it makes stays open ([`Producer`]) so that elementwise
+//! users can join its last store.
+
+pub mod blocks;
+pub mod cumulate;
+pub mod dense;
+pub mod flash;
+pub mod gemm;
+pub mod map;
+pub mod norm;
+pub mod recurrent_scan;
+pub mod reduce;
+pub mod top_k;
+pub mod triangular_inverse;
+
+use crate::lower::lambda::axis_var;
+use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, axes};
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{Expr, Node, SlowId, Var};
+use mixc_ir::lowered::BufferId;
+use mixc_ir::tile::{Extent, TileBuilder};
+use std::fmt::Debug;
+use std::rc::Rc;
+
+/// Writes down the tile programs of an open producer, given how they end; the buffer that holds the result.
+pub trait Write: Debug {
+    /// The form's name in the catalogue.
+    fn form(&self) -> &'static str;
+    /// Buffers that are read.
+    fn reads(&self) -> Vec<BufferId>;
+    /// Appends the programs.
+    fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure>;
+}
+
+/// What makes the elements of a producer.
+pub type Kind = Rc<dyn Write>;
+
+/// A producer with nothing joined to it yet.
+pub fn open(kind: impl Write + 'static, dtype: DType, shape: Vec<Dim>) -> Producer {
+    let index = axes(shape.len());
+    Producer { kind: Rc::new(kind), natural: shape.clone(), epilogue: Expr::arg(0), dtype, shape, index }
+}
+
+/// Writes a producer down.
+pub fn emit(cx: &mut Context<'_>, p: Producer) -> Result<BufferId, Failure> {
+    let mut reads = p.kind.reads();
+    reads.extend(buffers_of(&p.epilogue));
+    let out = cx.target(p.dtype, &p.shape, &reads);
+    p.kind.clone().write(cx, &p, out)?;
+    Ok(out)
+}
+
+/// Buffers that an expression loads from.
+pub fn buffers_of(e: &Expr) -> Vec<BufferId> {
+    let mut found = Vec::new();
+    e.visit(&mut |e| {
+        if let Node::Load(l) = e.node() {
+            found.push(BufferId(l.tensor.0));
+        }
+    });
+    found
+}
+
+impl Producer {
+    /// Stores a block of the produced elements: `at` is the natural index over ROW, COL and grid variables, `element`
+    /// the produced element there.
+    pub fn store(
+        &self,
+        cx: &Context<'_>,
+        s: &mut Scribe,
+        out: SlowId,
+        at: &[Expr],
+        element: Expr,
+        rows: &Extent,
+        cols: &Extent,
+    ) {
+        let ending = self.localised(cx, s, at);
+        s.b.store(out, ending.index, ending.value.with_args(&[element]), rows, cols);
+    }
+
+    /// The ending for the natural index `at`, in the program's own terms.
+    pub fn localised(&self, cx: &Context<'_>, s: &mut Scribe, at: &[Expr]) -> Ending {
+        let map: Vec<(Var, Expr)> = at.iter().enumerate().map(|(k, e)| (axis_var(k), e.clone())).collect();
+        Ending {
+            value: s.local(cx, &self.epilogue.with_vars(&map)),
+            index: self.index.iter().map(|e| e.with_vars(&map)).collect(),
+        }
+    }
+}
+
+/// How a program ends, in its own terms, for stores that are made inside a loop.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// The stored element, of `Arg(0)`.
+    value: Expr,
+    /// The stored index.
+    index: Vec<Expr>,
+}
+
+impl Ending {
+    /// Stores a block; `slot` stands for what the loop's variable is now.
+    pub fn store(
+        &self,
+        t: &mut TileBuilder,
+        out: SlowId,
+        slot: Var,
+        now: &Expr,
+        element: Expr,
+        rows: &Extent,
+        cols: &Extent,
+    ) {
+        let value = self.value.with_var(slot, now).with_args(&[element]);
+        let index = self.index.iter().map(|e| e.with_var(slot, now)).collect();
+        t.store(out, index, value, rows, cols);
+    }
+}
+
+/// An application of an operator to tokens.
+#[derive(Clone, Debug)]
+pub struct Apply {
+    /// The operator.
+    pub mix: Mix,
+    /// `[.., S, D]`, cheap to read.
+    pub x: Lambda,
+    /// Whether channel d of x meets the operator's last batch index d.
+    pub channelwise: bool,
+    /// Batch dims of the result.
+    pub batch: Vec<Dim>,
+}
+
+/// A way to compute an [`Apply`].
+pub struct ApplyForm {
+    /// Name in the catalogue.
+    pub name: &'static str,
+    /// Whether it computes this application, exactly.
+    pub applies: fn(&Context<'_>, &Apply) -> bool,
+    /// The producer.
+    pub open: fn(&mut Context<'_>, &Apply, &[Dim], DType) -> Result<Producer, Failure>,
+}
+
+/// All, the more special first; the last one takes every plain operator.
+pub static APPLY_FORMS: &[&ApplyForm] = &[&flash::FORM, &recurrent_scan::FORM, &triangular_inverse::FORM, &dense::FORM];
+
+/// The application of an operator, by the first form that is wanted and applies.
+pub fn apply(
+    cx: &mut Context<'_>,
+    mix: &Mix,
+    x: &Lambda,
+    channelwise: bool,
+    shape: &[Dim],
+    dtype: DType,
+) -> Result<Producer, Failure> {
+    let x = cx.stored_or_generated(x)?;
+    let batch = shape[..shape.len() - 2].to_vec();
+    let apply = Apply { mix: mix.clone(), x, channelwise, batch };
+    let wanted = cx.settings.force_form.clone();
+    let fits = |f: &&&ApplyForm| (f.applies)(cx, &apply);
+    let chosen = match wanted {
+        Some(name) => APPLY_FORMS.iter().filter(|f| f.name == name).find(fits),
+        None => None,
+    }
+    .or_else(|| APPLY_FORMS.iter().find(fits));
+    match chosen {
+        Some(form) => (form.open)(cx, &apply, shape, dtype),
+        None => {
+            // Not a matrix of elements in a way that some form knows: make it one.
+            let plain = crate::lower::materialise(cx, mix)?;
+            let apply = Apply { mix: plain, ..apply };
+            (dense::FORM.open)(cx, &apply, shape, dtype)
+        }
+    }
+}
+
+/// Tile capacity for a dim: its greatest value up to `cap`.
+pub fn capacity(cx: &Context<'_>, d: &Dim, cap: usize) -> usize {
+    usize::try_from(cx.most(d)).unwrap_or(cap).clamp(1, cap)
+}

@@ -1,0 +1,169 @@
+//! Tensors that are not stored: an element as an expression of its index.
+//!
+//! Layout operations and cheap elementwise ones never become programs of their own; whoever reads the result reads
+//! through the expression. This is all the prologue fusion there is, and it cannot go wrong: substitution is exact.
+
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{Expr, Node, Unary, Var};
+
+/// First of the variables that stand for the axes of a [`Lambda`]; tile programs never use so many.
+const AXIS_BASE: u32 = 1 << 24;
+
+/// The variable of axis `k`.
+pub fn axis_var(k: usize) -> Var {
+    Var(AXIS_BASE + k as u32)
+}
+
+/// The index along axis `k` as an expression.
+pub fn axis(k: usize) -> Expr {
+    Expr::from(axis_var(k))
+}
+
+/// The identity index of a tensor with `rank` axes.
+pub fn axes(rank: usize) -> Vec<Expr> {
+    (0..rank).map(axis).collect()
+}
+
+/// A tensor as a function of its index. Loads name buffers of the model under construction.
+#[derive(Clone, Debug)]
+pub struct Lambda {
+    /// Element type.
+    pub dtype: DType,
+    /// Lengths of the axes.
+    pub shape: Vec<Dim>,
+    /// The element at [`axis`] 0, 1, ...
+    pub body: Expr,
+}
+
+impl Lambda {
+    /// The element at an index.
+    pub fn at(&self, index: &[Expr]) -> Expr {
+        let map: Vec<(Var, Expr)> = index.iter().enumerate().map(|(k, e)| (axis_var(k), e.clone())).collect();
+        self.body.with_vars(&map)
+    }
+
+    /// Whether an element is one load (moved about by the index alone).
+    pub fn is_layout(&self) -> bool {
+        match self.body.node() {
+            Node::Load(l) => l.guard.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Roughly what computing an element costs, in operations of a vector unit; a load counts 2.
+    pub fn cost(&self) -> usize {
+        let mut cost = 0;
+        self.body.visit(&mut |e| {
+            cost += match e.node() {
+                Node::Load(_) => 2,
+                Node::Unary(
+                    Unary::Neg | Unary::Abs | Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::RoundEven | Unary::Not,
+                    _,
+                ) => 1,
+                // Polynomials of degree 5 to 10 with their range reduction.
+                Node::Unary(..) => 16,
+                Node::Binary(mixc_ir::expr::Binary::Pow, ..) => 40,
+                Node::Binary(..) | Node::Compare(..) | Node::Select(..) => 1,
+                _ => 0,
+            };
+        });
+        cost
+    }
+}
+
+/// The flat row-major index.
+pub fn flatten(index: &[Expr], shape: &[Dim]) -> Expr {
+    index.iter().zip(shape).fold(Expr::int(0), |flat, (i, n)| flat * Expr::from(n) + i.clone())
+}
+
+/// The index of a flat one.
+pub fn unflatten(flat: &Expr, shape: &[Dim]) -> Vec<Expr> {
+    let mut index = Vec::new();
+    let mut rest = flat.clone();
+    for (k, n) in shape.iter().enumerate().rev() {
+        if k == 0 {
+            index.push(rest.clone());
+        } else {
+            index.push(rest.clone().modulo(Expr::from(n)));
+            rest = rest.floor_div(Expr::from(n));
+        }
+    }
+    index.reverse();
+    index
+}
+
+/// The index into a tensor of shape `from` of the element at `index` of its reshape to `to`.
+///
+/// Shapes are cut into the shortest groups of axes with equal products, so that an axis that is only split or merged
+/// gives the plainest expression (`h*d + c`, not a division of the whole flat index).
+pub fn reshape_index(index: &[Expr], to: &[Dim], from: &[Dim]) -> Vec<Expr> {
+    let mut out = Vec::with_capacity(from.len());
+    let (mut i, mut j) = (0, 0);
+    while i < to.len() || j < from.len() {
+        let (i0, j0) = (i, j);
+        let mut a = to.get(i).cloned().unwrap_or_else(|| Dim::constant(1));
+        let mut b = from.get(j).cloned().unwrap_or_else(|| Dim::constant(1));
+        i = (i + 1).min(to.len());
+        j = (j + 1).min(from.len());
+        while a != b && (i < to.len() || j < from.len()) {
+            // Widen the side that is the shorter, when numbers tell; else the one with fewer axes taken.
+            let widen_from = match (a.as_constant(), b.as_constant()) {
+                (Some(x), Some(y)) => x > y,
+                _ => from.len() - j >= to.len() - i,
+            };
+            if (widen_from && j < from.len()) || i >= to.len() {
+                b = b.mul(&from[j]).unwrap_or_default();
+                j += 1;
+            } else {
+                a = a.mul(&to[i]).unwrap_or_default();
+                i += 1;
+            }
+        }
+        let flat = flatten(&index[i0..i], &to[i0..i]);
+        out.extend(unflatten(&flat, &from[j0..j]));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mixc_ir::dim::DimValues;
+    use mixc_ir::expr::{ROW, Scalar};
+
+    fn dims(v: &[i64]) -> Vec<Dim> {
+        v.iter().map(|&n| Dim::constant(n)).collect()
+    }
+
+    #[test]
+    fn splitting_an_axis_needs_no_division() {
+        let (t, h) = (Dim::symbol("T"), Dim::constant(4));
+        let to = [t.clone(), h, Dim::constant(8)];
+        let from = [t, Dim::constant(32)];
+        let index = [Expr::from(Var(5)), Expr::from(Var(6)), Expr::from(ROW)];
+        let e = reshape_index(&index, &to, &from);
+        assert_eq!(e.len(), 2);
+        assert_eq!(e[0], index[0]);
+        assert_eq!(e[1].linear_in(ROW).unwrap().0, 1);
+        assert_eq!(e[1].linear_in(Var(6)).unwrap().0, 8);
+    }
+
+    #[test]
+    fn every_reshape_keeps_the_flat_index() {
+        for (to, from) in [
+            (dims(&[2, 3, 4]), dims(&[4, 6])),
+            (dims(&[24]), dims(&[2, 3, 4])),
+            (dims(&[1, 6, 1, 4]), dims(&[3, 8])),
+            (dims(&[]), dims(&[1, 1])),
+            (dims(&[5, 1]), dims(&[1, 5])),
+        ] {
+            let total: i64 = to.iter().map(|d| d.as_constant().unwrap()).product();
+            for flat in 0..total {
+                let index = unflatten(&Expr::int(flat), &to);
+                let back = flatten(&reshape_index(&index, &to, &from), &from);
+                assert_eq!(back.eval(&DimValues::new(), &mut |_| Scalar::Int(0)).as_int(), flat, "{to:?} {from:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! Operators during lowering: an element as an expression, and what is left to do by rows.
+
+use super::lambda::{Lambda, axes, axis};
+use super::{Context, Failure};
+use crate::forms;
+use mixc_ir::attr::Attrs;
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{Binary, Compare, Expr, Node as ExprNode, Unary};
+use mixc_ir::op::{Call, Op};
+use mixc_ir::program::{Node, NodeKind, ValueId};
+use mixc_ir::support::{Structure, SupportContext};
+use mixc_ir::ty::{Align, MixType, Type};
+
+/// An inner product that elements of an operator contain: `sum_n q[.., i, n] k[.., j, n]`.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// `[batch of its own.., T, r]`.
+    pub q: Lambda,
+    /// `[batch of its own.., S, r]`.
+    pub k: Lambda,
+}
+
+/// What happens to a whole row once its elements stand.
+#[derive(Clone, Debug)]
+pub enum RowStep {
+    /// Nothing.
+    None,
+    /// Softmax over the support; the sink's logit `[H]` joins the denominator.
+    Softmax {
+        /// Over the operator's last batch dim.
+        sink: Option<Lambda>,
+    },
+    /// Division by the row's sum plus this.
+    SumTo {
+        /// Added to the sum.
+        eps: f64,
+    },
+}
+
+/// An operator that is not a matrix of elements.
+#[derive(Clone, Debug)]
+pub enum Special {
+    /// `semiseparable(c, b, a)`.
+    Semiseparable {
+        /// `[.., T, N]`.
+        c: Lambda,
+        /// `[.., T, N]`.
+        b: Lambda,
+        /// Log decays, `[.., T]`, `[.., T, 1]` or `[.., T, N]`.
+        a: Lambda,
+        /// Whether `a` has the axis over n.
+        a_has_features: bool,
+    },
+    /// The inverse of a lower triangular operator.
+    Inverse(Box<Mix>),
+    /// The product of two.
+    Compose(Box<Mix>, Box<Mix>),
+}
+
+/// An operator. Expressions are over the axes `[batch.., i, j]` of [`axis`].
+#[derive(Clone, Debug)]
+pub struct Mix {
+    /// Its type.
+    pub ty: MixType,
+    /// The element; `Arg(n)` is the n-th inner product.
+    pub value: Expr,
+    /// Inner products.
+    pub products: Vec<Product>,
+    /// Whether (i, j) is present.
+    pub support: Expr,
+    /// What is known of the support without data: for skipping blocks.
+    pub structure: Structure,
+    /// The operands that the structure's conditions name, as functions of their index.
+    pub data: Vec<(ValueId, Lambda)>,
+    /// Row position that masks read.
+    pub position: Expr,
+    /// What is left to do by rows.
+    pub row_step: RowStep,
+    /// Set when the operator is not a matrix of elements; `value` and `support` then mean nothing.
+    pub special: Option<Special>,
+}
+
+impl Mix {
+    /// Number of batch axes.
+    pub fn rank(&self) -> usize {
+        self.ty.batch.len()
+    }
+
+    /// Row number.
+    pub fn i(&self) -> Expr {
+        axis(self.rank())
+    }
+
+    /// Column number.
+    pub fn j(&self) -> Expr {
+        axis(self.rank() + 1)
+    }
+
+    /// All dims: batch, rows, columns.
+    pub fn shape(&self) -> Vec<Dim> {
+        self.ty.batch.iter().chain([&self.ty.rows, &self.ty.cols]).cloned().collect()
+    }
+
+    fn is_plain(&self) -> bool {
+        self.special.is_none() && matches!(self.row_step, RowStep::None)
+    }
+
+    /// The same operator over more or wider batch dims.
+    fn widened(mut self, batch: &[Dim]) -> Mix {
+        if self.ty.batch == batch {
+            return self;
+        }
+        let mut index = batch_index(&self.ty.batch, batch, &axes(batch.len()));
+        index.extend([axis(batch.len()), axis(batch.len() + 1)]);
+        let at = |e: &Expr| Lambda { dtype: DType::F32, shape: Vec::new(), body: e.clone() }.at(&index);
+        (self.value, self.support, self.position) = (at(&self.value), at(&self.support), at(&self.position));
+        self.ty.batch = batch.to_vec();
+        self
+    }
+}
+
+/// The index along the batch dims `own` at the index `at` of the joined batch dims `out`: leading dims may be missing, a
+/// dim of 1 is read at 0, a divisor by groups.
+pub fn batch_index(own: &[Dim], out: &[Dim], at: &[Expr]) -> Vec<Expr> {
+    let lead = out.len() - own.len();
+    own.iter()
+        .enumerate()
+        .map(|(k, d)| {
+            let (wide, i) = (&out[lead + k], &at[lead + k]);
+            match (d.as_constant(), wide.as_constant()) {
+                _ if d == wide => i.clone(),
+                (Some(1), _) => Expr::int(0),
+                (Some(n), Some(m)) if n > 0 => i.clone().floor_div(m / n),
+                _ => i.clone(),
+            }
+        })
+        .collect()
+}
+
+/// The element of `l` `[own batch.., tail..]` at batch index `at` of the dims `out` and index `tail`.
+pub fn batched(l: &Lambda, out: &[Dim], at: &[Expr], tail: &[Expr]) -> Expr {
+    let own = l.shape.len() - tail.len();
+    let mut index = batch_index(&l.shape[..own], out, at);
+    index.extend(tail.iter().cloned());
+    l.at(&index)
+}
+
+/// Lowers a node whose result is an operator.
+pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
+    let NodeKind::Op(op) = node.kind else { return Err(cx.fail("a constant is not an operator")) };
+    let ty = match cx.source.ty(node.results[0]) {
+        Type::Mix(m) => m.clone(),
+        Type::Tensor(_) => return Err(cx.fail("expected an operator")),
+    };
+    let structure = cx.source.values[node.results[0].index()].structure.clone().unwrap_or_default();
+    let mut data = Vec::new();
+    for v in node.operands.iter().flatten() {
+        if cx.source.ty(*v).as_tensor().is_some() {
+            let l = cx.read_stored(*v)?;
+            data.push((*v, l));
+        } else {
+            data.extend(cx.mix(*v)?.data);
+        }
+    }
+    let nb = ty.batch.len();
+    let (i, j) = (axis(nb), axis(nb + 1));
+    let position = match ty.align {
+        Align::End => i.clone() + (Expr::from(&ty.cols) - Expr::from(&ty.rows)),
+        Align::Lengths(n) => {
+            let l = data
+                .iter()
+                .find(|(v, _)| *v == n)
+                .map(|(_, l)| l.clone())
+                .ok_or_else(|| cx.fail("lengths are lost"))?;
+            i.clone() + (lengths_at(&l) - Expr::from(&ty.rows))
+        }
+    };
+    let plain = |value: Expr, support: Expr| Mix {
+        ty: ty.clone(),
+        value,
+        products: Vec::new(),
+        support,
+        structure: structure.clone(),
+        data: data.clone(),
+        position: position.clone(),
+        row_step: RowStep::None,
+        special: None,
+    };
+    let own = own_support(cx, op, node, &ty, &data, &i, &j)?;
+    // An operator operand, made into elements when it is not, over the result's batch dims.
+    let elements = |cx: &mut Context<'_>, k: usize| -> Result<Mix, Failure> {
+        let m = cx.mix(cx.operand(node, k)?)?;
+        Ok(if m.is_plain() { m } else { materialise(cx, &m)? }.widened(&ty.batch))
+    };
+    // The same with the fields that every value-only operation sets.
+    let modified = |m: Mix, value: Expr| Mix {
+        ty: ty.clone(),
+        value,
+        structure: structure.clone(),
+        data: data.clone(),
+        position: position.clone(),
+        ..m
+    };
+    let at = |l: &Lambda, tail: &[Expr]| batched(l, &ty.batch, &axes(nb), tail);
+    let number = |cx: &Context<'_>, name: &str, default: f64| -> Result<f64, Failure> {
+        let _ = cx;
+        Ok(node.attrs.float(name).unwrap_or(default))
+    };
+    Ok(match op.name {
+        "gram" => {
+            let (q, k) = (cx.read_stored(cx.operand(node, 0)?)?, cx.read_stored(cx.operand(node, 1)?)?);
+            let scale = number(cx, "scale", 1.0)?;
+            let product = Expr::arg(0);
+            let value = if scale == 1.0 { product } else { product * Expr::float(scale) };
+            Mix { products: vec![Product { q, k }], ..plain(value, own) }
+        }
+        "semiseparable" => {
+            let (c, b, a) = (
+                cx.read_stored(cx.operand(node, 0)?)?,
+                cx.read_stored(cx.operand(node, 1)?)?,
+                cx.read_stored(cx.operand(node, 2)?)?,
+            );
+            let a_has_features = a.shape.len() == c.shape.len();
+            let special = Special::Semiseparable { c, b, a, a_has_features };
+            Mix { special: Some(special), ..plain(Expr::float(0.0), own) }
+        }
+        "outer_sum" => {
+            let (u, v) = (read(cx, node, 0)?, read(cx, node, 1)?);
+            plain(at(&u, std::slice::from_ref(&i)) + at(&v, std::slice::from_ref(&j)), own)
+        }
+        "toeplitz" | "circulant" => {
+            let h = cx.read_stored(cx.operand(node, 0)?)?;
+            let lag = i.clone() - j.clone();
+            let length = h.shape.last().cloned().unwrap_or_default();
+            let (index, guard) = if op.name == "circulant" {
+                (lag.modulo(Expr::from(&length)), Expr::bool(true))
+            } else if node.attrs.flag("two_sided") {
+                let middle = (Expr::from(&length) - Expr::int(1)).floor_div(2);
+                (lag + middle, own.clone())
+            } else {
+                (lag, own.clone())
+            };
+            plain(guarded(at(&h, &[index]), &guard), own)
+        }
+        "dense" => {
+            let w = read(cx, node, 0)?;
+            plain(at(&w, &[i, j]), own)
+        }
+        "diagonal" => {
+            let d = read(cx, node, 0)?;
+            plain(at(&d, &[i]), own)
+        }
+        "identity" | "shift" => plain(Expr::float(1.0), own),
+        "permutation" => {
+            // M[a*n + c, c*m + a] = 1 for a < m, c < n.
+            let m = Expr::int(node.attrs.int("stride").unwrap_or(1).max(1));
+            let n = Expr::from(&ty.rows).floor_div(m.clone());
+            let (a, c) = (i.clone().floor_div(n.clone()), i.modulo(n));
+            plain(Expr::float(1.0), j.equals(c * m + a))
+        }
+        "block_diagonal" => {
+            let b = read(cx, node, 0)?;
+            let rank = b.shape.len();
+            let (p, q) = (Expr::from(&b.shape[rank - 2]), Expr::from(&b.shape[rank - 1]));
+            let index = [i.clone().floor_div(p.clone()), i.modulo(p), j.modulo(q)];
+            plain(guarded(at(&b, &index), &own), own)
+        }
+        "monarch" => monarch(cx, node, &plain, own, &at, &i, &j)?,
+        "walsh_hadamard" => {
+            let normalised = node.attrs.flag("normalized");
+            let scale = if normalised {
+                Expr::float(1.0) / Expr::from(&ty.rows).to_float().apply(Unary::Sqrt)
+            } else {
+                Expr::float(1.0)
+            };
+            plain(walsh_sign(&i, &j, cx.most(&ty.rows)) * scale, own)
+        }
+        "transpose" => {
+            let m = elements(cx, 0)?;
+            let swap = |e: &Expr| {
+                let mut index = axes(nb);
+                index.extend([axis(nb + 1), axis(nb)]);
+                Lambda { dtype: DType::F32, shape: Vec::new(), body: e.clone() }.at(&index)
+            };
+            let (value, support) = (swap(&m.value), swap(&m.support));
+            let products = m.products.iter().map(|p| Product { q: p.k.clone(), k: p.q.clone() }).collect();
+            Mix { products, support, ..modified(m, value) }
+        }
+        "compose" => {
+            let (a, b) = (cx.mix(cx.operand(node, 0)?)?, cx.mix(cx.operand(node, 1)?)?);
+            Mix {
+                special: Some(Special::Compose(Box::new(a), Box::new(b))),
+                ..plain(Expr::float(0.0), Expr::bool(true))
+            }
+        }
+        "inverse" => {
+            let m = cx.mix(cx.operand(node, 0)?)?;
+            Mix { special: Some(Special::Inverse(Box::new(m))), ..plain(Expr::float(0.0), own) }
+        }
+        "sum" | "times" => {
+            let (a, b) = (elements(cx, 0)?, elements(cx, 1)?);
+            let offset = a.products.len();
+            let b_value = b.value.rewrite(&mut |e| match e.node() {
+                ExprNode::Arg(n) => Some(Expr::arg(n + offset)),
+                _ => None,
+            });
+            let products = a.products.iter().chain(&b.products).cloned().collect();
+            let (value, support) = if op.name == "times" {
+                (a.value.clone() * b_value, a.support.clone().and(b.support.clone()))
+            } else {
+                let zero = || Expr::float(0.0);
+                let left = Expr::select(a.support.clone(), a.value.clone(), zero());
+                let right = Expr::select(b.support.clone(), b_value, zero());
+                (left + right, a.support.clone().or(b.support.clone()))
+            };
+            Mix { products, support, ..modified(a, value) }
+        }
+        "add_diagonal" => {
+            let d = read(cx, node, 1)?;
+            let m = elements(cx, 0)?;
+            let on = i.clone().equals(j.clone());
+            let inside = Expr::select(m.support.clone(), m.value.clone(), Expr::float(0.0));
+            let value = inside + Expr::select(on.clone(), at(&d, &[i]), Expr::float(0.0));
+            let support = m.support.clone().or(on);
+            Mix { support, ..modified(m, value) }
+        }
+        "scale_by" => {
+            let m = elements(cx, 0)?;
+            let factor = match node.operands.get(1).copied().flatten() {
+                Some(t) => {
+                    let t = cx.read(t)?;
+                    at(&t, &[])
+                }
+                None => Expr::float(number(cx, "by", 1.0)?),
+            };
+            let value = m.value.clone() * factor;
+            modified(m, value)
+        }
+        "add_bias" => {
+            let t = cx.read_stored(cx.operand(node, 1)?)?;
+            let m = elements(cx, 0)?;
+            // Broadcast to [.., T, S] as NumPy does: a tensor of lower rank lacks leading axes, axes of 1 are read at 0.
+            let shape = m.shape();
+            let lead = shape.len() - t.shape.len();
+            let index: Vec<Expr> = t
+                .shape
+                .iter()
+                .enumerate()
+                .map(|(k, d)| if d.is(1) && !shape[lead + k].is(1) { Expr::int(0) } else { axis(lead + k) })
+                .collect();
+            let value = m.value.clone() + t.at(&index);
+            modified(m, value)
+        }
+        "alibi" => {
+            let s = read(cx, node, 1)?;
+            let m = elements(cx, 0)?;
+            let distance = (position.clone() - j).apply(Unary::Abs).to_float();
+            let value = m.value.clone() - at(&s, &[]) * distance;
+            modified(m, value)
+        }
+        "decay" => {
+            let g = read(cx, node, 1)?;
+            let m = elements(cx, 0)?;
+            let power = Expr::binary(Binary::Pow, at(&g, &[]), (position.clone() - j).to_float());
+            let value = m.value.clone() * power;
+            modified(m, value)
+        }
+        "soft_cap" => {
+            let cap = number(cx, "cap", 1.0)?;
+            let m = elements(cx, 0)?;
+            let value = Expr::float(cap) * (m.value.clone() * Expr::float(1.0 / cap)).apply(Unary::Tanh);
+            modified(m, value)
+        }
+        "map" => {
+            let m = elements(cx, 0)?;
+            let value = feature(cx, node.attrs.name("fn").unwrap_or("identity"), m.value.clone())?;
+            modified(m, value)
+        }
+        "mask" | "mask_lengths" | "mask_segments" | "mask_blocks" | "mask_with" => {
+            let m = elements(cx, 0)?;
+            let (value, support) = (m.value.clone(), m.support.clone().and(own));
+            Mix { support, ..modified(m, value) }
+        }
+        "softmax" => {
+            let sink = match node.operands.get(1).copied().flatten() {
+                Some(s) => Some(cx.read_stored(s)?),
+                None => None,
+            };
+            let m = elements(cx, 0)?;
+            let value = m.value.clone();
+            Mix { row_step: RowStep::Softmax { sink }, ..modified(m, value) }
+        }
+        "row_normalize" => {
+            let m = elements(cx, 0)?;
+            let value = m.value.clone();
+            Mix { row_step: RowStep::SumTo { eps: number(cx, "eps", 0.0)? }, ..modified(m, value) }
+        }
+        "top_k" => {
+            let m = elements(cx, 0)?;
+            let k = node.attrs.int("k").unwrap_or(1);
+            let kept = forms::top_k::threshold(cx, &m, k)?;
+            let (value, support) = (m.value.clone(), m.support.clone().and(kept));
+            Mix { support, ..modified(m, value) }
+        }
+        other => {
+            return Err(cx.fail(format!("this compiler has no native form for `{other}` yet; `--target ref` runs it")));
+        }
+    })
+}
+
+fn read(cx: &mut Context<'_>, node: &Node, k: usize) -> Result<Lambda, Failure> {
+    let v = cx.operand(node, k)?;
+    cx.read(v)
+}
+
+/// The lengths `n [B]` at the first batch index.
+fn lengths_at(n: &Lambda) -> Expr {
+    let index: Vec<Expr> = n.shape.iter().map(|d| if d.is(1) { Expr::int(0) } else { axis(0) }).collect();
+    n.at(&index)
+}
+
+/// A load that is only made where the condition holds.
+fn guarded(e: Expr, guard: &Expr) -> Expr {
+    match e.node() {
+        ExprNode::Load(l) => {
+            let guard = match &l.guard {
+                Some(g) => g.clone().and(guard.clone()),
+                None => guard.clone(),
+            };
+            Expr::load_if(l.tensor, l.index.clone(), guard, 0.0)
+        }
+        _ => e,
+    }
+}
+
+/// The support that an operation itself gives, its operands' taken as full.
+fn own_support(
+    cx: &mut Context<'_>,
+    op: &'static Op,
+    node: &Node,
+    ty: &MixType,
+    data: &[(ValueId, Lambda)],
+    i: &Expr,
+    j: &Expr,
+) -> Result<Expr, Failure> {
+    // These say what they keep or join themselves.
+    if matches!(op.name, "sum" | "times" | "compose" | "transpose" | "add_diagonal" | "top_k" | "permutation") {
+        return Ok(Expr::bool(true));
+    }
+    let Some(structure) = op.structure else { return Ok(Expr::bool(true)) };
+    let written = [Some(Type::Mix(ty.clone()))];
+    let attrs: &Attrs = &node.attrs;
+    let call = Call {
+        op,
+        types: node.operands.iter().map(|o| o.map(|v| cx.source.ty(v))).collect(),
+        structures: vec![None; node.operands.len()],
+        values: node.operands.clone(),
+        attrs,
+        written: &written,
+        bounds: &cx.bounds,
+    };
+    let support = structure(&call).support;
+    let element = element_callback(&ty.batch, data);
+    let context = SupportContext {
+        row: i.clone(),
+        col: j.clone(),
+        rows: Expr::from(&ty.rows),
+        cols: Expr::from(&ty.cols),
+        element: &element,
+    };
+    // A condition without a formula belongs to operations that were sorted out above.
+    Ok(support.expr(&context).unwrap_or_else(|| Expr::bool(true)))
+}
+
+/// Elements of the data operands of supports, at the present batch index.
+pub fn element_callback<'d>(batch: &'d [Dim], data: &'d [(ValueId, Lambda)]) -> impl Fn(ValueId, &[Expr]) -> Expr + 'd {
+    move |v, tail| {
+        let Some((_, l)) = data.iter().find(|(w, _)| *w == v) else { return Expr::int(0) };
+        if tail.is_empty() {
+            return lengths_at(l);
+        }
+        batched(l, batch, &axes(batch.len()), tail)
+    }
+}
+
+/// The sign (-1)^popcount(i & j) for i, j below `most`.
+fn walsh_sign(i: &Expr, j: &Expr, most: i64) -> Expr {
+    let mut sign = Expr::float(1.0);
+    let mut bit = 1i64;
+    while bit < most.max(1) && bit < (1 << 40) {
+        let set = |e: &Expr| e.clone().floor_div(bit).modulo(2).equals(1);
+        let both = set(i).and(set(j));
+        sign = Expr::select(both, -sign.clone(), sign);
+        bit *= 2;
+    }
+    sign
+}
+
+/// Elements of a Monarch matrix: the one path through the middle that joins i and j.
+fn monarch(
+    cx: &mut Context<'_>,
+    node: &Node,
+    plain: &dyn Fn(Expr, Expr) -> Mix,
+    own: Expr,
+    at: &dyn Fn(&Lambda, &[Expr]) -> Expr,
+    i: &Expr,
+    j: &Expr,
+) -> Result<Mix, Failure> {
+    // y[e*g + b] = sum_m l[b,e,m] z[m*g + b],  z[c*q + e'] = sum_f r[c,e',f] x[c*p + f].
+    let (l, r) = (cx.read_stored(cx.operand(node, 0)?)?, cx.read_stored(cx.operand(node, 1)?)?);
+    let constant = |cx: &Context<'_>, d: &Dim| {
+        d.as_constant().ok_or_else(|| cx.fail("monarch factors need plain numbers as dims"))
+    };
+    let (ln, rn) = (l.shape.len(), r.shape.len());
+    let g = constant(cx, &l.shape[ln - 3])?;
+    let m = constant(cx, &l.shape[ln - 1])?;
+    let (q, p) = (constant(cx, &r.shape[rn - 2])?, constant(cx, &r.shape[rn - 1])?);
+    let (b, e) = (i.clone().modulo(g), i.clone().floor_div(g));
+    let (c, f) = (j.clone().floor_div(p), j.clone().modulo(p));
+    // The middle rows that column block c feeds are c*q + 0..q; of these, those congruent to b modulo g reach row i.
+    let mut value = Expr::float(0.0);
+    for middle in 0..m {
+        let row = Expr::int(middle * g) + b.clone();
+        let in_block = row.clone().floor_div(q).equals(c.clone());
+        let left = at(&l, &[b.clone(), e.clone(), Expr::int(middle)]);
+        let right = guarded(at(&r, &[c.clone(), row.modulo(q), f.clone()]), &in_block);
+        value = value + left * right;
+    }
+    Ok(plain(value, own))
+}
+
+/// A feature map of `map` and the linear attentions, as a scalar expression: the same expression that the elementwise
+/// operation of that name means.
+pub fn feature(cx: &Context<'_>, name: &str, x: Expr) -> Result<Expr, Failure> {
+    let one = || Expr::float(1.0);
+    Ok(match name {
+        "identity" => x,
+        "square" => x.clone() * x,
+        "elu1" => Expr::select(
+            Expr::compare(Compare::Gt, x.clone(), Expr::float(0.0)),
+            x.clone() + one(),
+            x.min(Expr::float(0.0)).apply(Unary::Exp),
+        ),
+        _ => {
+            let (op, attrs) = match name {
+                "gelu_tanh" => ("gelu", Attrs::new().with_flag("tanh", true)),
+                other => (other, Attrs::new()),
+            };
+            match mixc_ir::ops::find(op).map(|o| o.meaning) {
+                Some(mixc_ir::op::Meaning::Pointwise(f)) => f(&attrs, &[x]),
+                _ => return Err(cx.fail(format!("no function `{name}`"))),
+            }
+        }
+    })
+}
+
+/// The operator as a stored matrix of elements: the last resort, T x S in memory.
+pub fn materialise(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
+    match &m.special {
+        Some(Special::Semiseparable { .. }) => return forms::recurrent_scan::elements(cx, m),
+        Some(Special::Inverse(_)) => {
+            let values = forms::triangular_inverse::elements(cx, m)?;
+            return Ok(Mix { value: values.body, special: None, ..m.clone() });
+        }
+        Some(Special::Compose(a, b)) => return forms::dense::compose(cx, m, a, b),
+        None => {}
+    }
+    if m.is_plain() {
+        return Ok(m.clone());
+    }
+    // A row step: apply the operator to the identity, whose columns are the elements.
+    let identity = Expr::select(axis(m.rank()).equals(axis(m.rank() + 1)), Expr::float(1.0), Expr::float(0.0));
+    let mut shape = m.ty.batch.clone();
+    shape.extend([m.ty.cols.clone(), m.ty.cols.clone()]);
+    let unit = Lambda { dtype: m.ty.dtype, shape, body: identity };
+    let producer = forms::apply(cx, m, &unit, false, &m.shape(), m.ty.dtype)?;
+    let stored = cx.close(producer)?;
+    Ok(Mix { value: stored.body, products: Vec::new(), row_step: RowStep::None, ..m.clone() })
+}

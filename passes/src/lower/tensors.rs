@@ -1,0 +1,514 @@
+//! Lowering of tensor operations: elementwise and layout ones become functions of the index or join the program that
+//! makes their operand; the rest go to their forms.
+
+use super::lambda::{axis_var, reshape_index};
+use super::mixing::batched;
+use super::{Context, Failure, Lambda, Lowering, Producer, axes, axis, constant_of, whole_buffer};
+use crate::forms::{self, norm::Norm};
+use mixc_ir::dim::{Dim, DimError};
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{Expr, Node as ExprNode, Unary};
+use mixc_ir::lowered::BufferId;
+use mixc_ir::op::{Meaning, Op};
+use mixc_ir::program::{Node, NodeKind, ValueId};
+use mixc_ir::tile::Combine;
+
+/// Lowers a node whose results are tensors.
+pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure> {
+    let NodeKind::Op(op) = node.kind else { return Err(cx.fail("a constant is no operation")) };
+    if let Meaning::Pointwise(f) = op.meaning {
+        return pointwise(cx, node, f).map(|l| vec![l]);
+    }
+    let result = node.results[0];
+    let ty = cx.tensor_type(result)?.clone();
+    let (dtype, shape) = (ty.dtype, ty.shape);
+    let single = |l: Lambda| Ok(vec![Lowering::Lambda(l)]);
+    let open = |p: Producer| Ok(vec![Lowering::Open(Box::new(p))]);
+    match op.name {
+        "apply" => {
+            let mix = cx.mix(cx.operand(node, 0)?)?;
+            let x = cx.read(cx.operand(node, 1)?)?;
+            let channelwise = node.attrs.flag("channelwise");
+            open(application(cx, &mix, &x, channelwise, &shape, dtype)?)
+        }
+        "matmul" => {
+            let a = cx.read(cx.operand(node, 0)?)?;
+            let b = cx.read(cx.operand(node, 1)?)?;
+            let batch = shape[..shape.len() - 2].to_vec();
+            let a = matrix(cx, &a, &batch, node.attrs.flag("transpose_a"))?;
+            let b = matrix(cx, &b, &batch, node.attrs.flag("transpose_b"))?;
+            open(forms::gemm::product(cx, &a, &b, &shape, dtype)?)
+        }
+        "linear" => open(linear(cx, node, &shape, dtype)?),
+        "reduce" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, x.shape.len(), -1)?;
+            open(reduce(&x, k, node.attrs.name("op").unwrap_or("sum"), &shape, dtype))
+        }
+        "cumsum" | "cumlogsumexp" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, x.shape.len(), -1)?;
+            let combine = if op.name == "cumsum" { Combine::Sum } else { Combine::LogSumExp };
+            let x = Lambda { dtype, ..x };
+            single(forms::cumulate::cumulate(cx, &x, k, combine, node.attrs.flag("reverse"))?)
+        }
+        "layer_norm" | "rms_norm" | "softmax_axis" => norm(cx, op, node, &shape, dtype),
+        "top_k_axis" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, x.shape.len(), -1)?;
+            let count = node.attrs.int("k").unwrap_or(1);
+            // The searched axis last; results are moved back.
+            let rank = x.shape.len();
+            let moved = |from: &[Dim]| {
+                let mut s = from.to_vec();
+                let n = s.remove(k);
+                s.push(n);
+                s
+            };
+            let mut index: Vec<Expr> = (0..rank - 1).map(axis).collect();
+            index.insert(k, axis(rank - 1));
+            let turned = Lambda { dtype: x.dtype, shape: moved(&x.shape), body: x.at(&index) };
+            let (values, columns) = forms::top_k::select(cx, &turned, count)?;
+            let mut back: Vec<Expr> = axes(rank);
+            let last = back.remove(k);
+            back.push(last);
+            let mut out = Vec::new();
+            for (b, r) in [values, columns].into_iter().zip(&node.results) {
+                let t = cx.tensor_type(*r)?.clone();
+                let body = cx.stored(b).at(&back);
+                out.push(Lowering::Lambda(Lambda { dtype: t.dtype, shape: t.shape, body }));
+            }
+            Ok(out)
+        }
+        "conv1d" => open(conv1d(cx, node, &shape, dtype)?),
+        "merge_heads" | "reshape" | "transpose" => {
+            let v = cx.operand(node, 0)?;
+            if let Some(p) = push_layout(cx, op.name, node, v, &shape)? {
+                return open(p);
+            }
+            let x = cx.read(v)?;
+            single(pull_layout(cx, op.name, node, &x, &shape)?)
+        }
+        _ => {
+            let l = indexing(cx, op, node, &shape, dtype)?;
+            single(l)
+        }
+    }
+}
+
+/// Elementwise work: joins the open program of an operand of the result's shape, else becomes a function of the index.
+fn pointwise(
+    cx: &mut Context<'_>,
+    node: &Node,
+    f: fn(&mixc_ir::attr::Attrs, &[Expr]) -> Expr,
+) -> Result<Lowering, Failure> {
+    let t = cx.tensor_type(node.results[0])?.clone();
+    let operands: Vec<ValueId> = (0..node.operands.len()).map(|k| cx.operand(node, k)).collect::<Result<_, _>>()?;
+    let joins = operands.iter().position(|v| {
+        cx.uses(*v) == 1 && cx.is_open(*v) && cx.source.ty(*v).as_tensor().is_some_and(|o| o.shape == t.shape)
+    });
+    let producer = joins.and_then(|k| cx.take_open(operands[k]).map(|p| (k, p)));
+    let index = match &producer {
+        Some((_, p)) => p.index.clone(),
+        None => axes(t.shape.len()),
+    };
+    let mut args = Vec::new();
+    for (k, v) in operands.iter().enumerate() {
+        if let Some((joined, p)) = &producer
+            && *joined == k
+        {
+            args.push(p.epilogue.clone());
+            continue;
+        }
+        let l = cx.read(*v)?;
+        // A costly function would be computed once for every element it is broadcast to.
+        let l = if l.shape != t.shape && l.cost() > 8 { cx.stored_lambda(&l)? } else { l };
+        args.push(l.at(&broadcast_index(&l.shape, &t.shape, &index)));
+    }
+    let body = f(&node.attrs, &args);
+    Ok(match producer {
+        Some((_, p)) => Lowering::Open(Box::new(Producer { epilogue: body, dtype: t.dtype, ..p })),
+        None => Lowering::Lambda(Lambda { dtype: t.dtype, shape: t.shape, body }),
+    })
+}
+
+/// The index into `own` of the element at `index` of `out`, by NumPy's broadcasting.
+fn broadcast_index(own: &[Dim], out: &[Dim], index: &[Expr]) -> Vec<Expr> {
+    let lead = out.len() - own.len();
+    own.iter()
+        .enumerate()
+        .map(|(k, d)| if d.is(1) && !out[lead + k].is(1) { Expr::int(0) } else { index[lead + k].clone() })
+        .collect()
+}
+
+/// A matrix operand over the product's batch dims, transposed where asked.
+fn matrix(cx: &Context<'_>, x: &Lambda, batch: &[Dim], transposed: bool) -> Result<Lambda, Failure> {
+    let rank = x.shape.len();
+    if rank < 2 {
+        return Err(cx.fail("a matrix has two axes"));
+    }
+    let (nb, mut tail) = (batch.len(), x.shape[rank - 2..].to_vec());
+    let mut last = [axis(nb), axis(nb + 1)];
+    if transposed {
+        tail.reverse();
+        last.reverse();
+    }
+    let body = batched(x, batch, &axes(nb), &last);
+    let mut shape = batch.to_vec();
+    shape.extend(tail);
+    Ok(Lambda { dtype: x.dtype, shape, body })
+}
+
+fn linear(cx: &mut Context<'_>, node: &Node, shape: &[Dim], dtype: DType) -> Result<Producer, Failure> {
+    let (x, w) = (cx.read(cx.operand(node, 0)?)?, cx.read(cx.operand(node, 1)?)?);
+    // A vector is a matrix of one row.
+    let vector = x.shape.len() == 1;
+    let (x, out) = if vector {
+        let mut s = vec![Dim::constant(1)];
+        s.extend(x.shape.iter().cloned());
+        let mut o = vec![Dim::constant(1)];
+        o.extend(shape.iter().cloned());
+        (Lambda { dtype: x.dtype, body: x.at(&[axis(1)]), shape: s }, o)
+    } else {
+        (x, shape.to_vec())
+    };
+    let nb = out.len() - 2;
+    let rows = &w.shape[w.shape.len() - 2..];
+    let mut ws = out[..nb].to_vec();
+    ws.extend([rows[1].clone(), rows[0].clone()]);
+    let w = Lambda { dtype: w.dtype, body: w.at(&[axis(nb + 1), axis(nb)]), shape: ws };
+    let mut p = forms::gemm::product(cx, &x, &w, &out, dtype)?;
+    if let Some(bias) = node.operands.get(2).copied().flatten() {
+        let bias = cx.read_stored(bias)?;
+        p.epilogue = p.epilogue + bias.at(&[axis(nb + 1)]);
+    }
+    if vector {
+        (p.shape, p.index) = (shape.to_vec(), vec![axis(1)]);
+    }
+    Ok(p)
+}
+
+fn axis_attr(cx: &Context<'_>, node: &Node, rank: usize, default: i64) -> Result<usize, Failure> {
+    let k = node.attrs.int("axis").unwrap_or(default);
+    let k = if k < 0 { k + rank as i64 } else { k };
+    usize::try_from(k).ok().filter(|k| *k < rank).ok_or_else(|| cx.fail("no such axis"))
+}
+
+fn reduce(x: &Lambda, k: usize, op: &str, shape: &[Dim], dtype: DType) -> Producer {
+    let combine = match op {
+        "max" => Combine::Max,
+        "min" => Combine::Min,
+        "prod" => Combine::Product,
+        _ => Combine::Sum,
+    };
+    let length = Expr::from(&x.shape[k]).to_float();
+    let mut p = forms::reduce::reduce(x.clone(), k, combine, dtype);
+    if op == "mean" {
+        p.epilogue = p.epilogue / length;
+    }
+    if p.shape.len() != shape.len() {
+        p.index.insert(k, Expr::int(0));
+    }
+    p.shape = shape.to_vec();
+    p
+}
+
+fn norm(cx: &mut Context<'_>, op: &Op, node: &Node, shape: &[Dim], dtype: DType) -> Result<Vec<Lowering>, Failure> {
+    let v = cx.operand(node, 0)?;
+    let x = cx.read(v)?;
+    let rank = x.shape.len();
+    let gain = |cx: &mut Context<'_>, k: usize| match node.operands.get(k).copied().flatten() {
+        Some(g) => cx.read_stored(g).map(Some),
+        None => Ok(None),
+    };
+    let kind = match op.name {
+        "layer_norm" => {
+            Norm::Layer { eps: node.attrs.float("eps").unwrap_or(1e-5), gain: gain(cx, 1)?, bias: gain(cx, 2)? }
+        }
+        "rms_norm" => Norm::RootMeanSquare { eps: node.attrs.float("eps").unwrap_or(1e-6), gain: gain(cx, 1)? },
+        _ => Norm::Softmax,
+    };
+    let k = if op.name == "softmax_axis" { axis_attr(cx, node, rank, -1)? } else { rank - 1 };
+    if k + 1 == rank && cx.most(&x.shape[k]) <= forms::norm::LONGEST {
+        return Ok(vec![Lowering::Open(Box::new(forms::norm::norm(x, kind, dtype)))]);
+    }
+    // A long or inner axis: statistics by reductions, then an elementwise step.
+    let x = cx.stored_lambda(&x)?;
+    let total = Expr::from(&x.shape[k]).to_float();
+    let statistic = |cx: &mut Context<'_>, body: Expr, combine: Combine| -> Result<Expr, Failure> {
+        let of = Lambda { dtype: x.dtype.accumulator(), shape: x.shape.clone(), body };
+        let p = forms::reduce::reduce(of, k, combine, x.dtype.accumulator());
+        let mut index = axes(rank);
+        index.remove(k);
+        Ok(cx.close(p)?.at(&index))
+    };
+    let e = x.body.clone();
+    let mut value = match &kind {
+        Norm::Layer { eps, .. } => {
+            let mean = statistic(cx, e.clone(), Combine::Sum)? / total.clone();
+            let centred = e - mean;
+            let variance = statistic(cx, centred.clone() * centred.clone(), Combine::Sum)? / total;
+            centred * (variance + Expr::float(*eps)).apply(Unary::Rsqrt)
+        }
+        Norm::RootMeanSquare { eps, .. } => {
+            let mean = statistic(cx, e.clone() * e.clone(), Combine::Sum)? / total;
+            e * (mean + Expr::float(*eps)).apply(Unary::Rsqrt)
+        }
+        Norm::Softmax => {
+            let most = statistic(cx, e.clone(), Combine::Max)?;
+            let part = (e - most).apply(Unary::Exp);
+            let sum = statistic(cx, part.clone(), Combine::Sum)?;
+            part / sum
+        }
+    };
+    let (gain, bias) = match kind {
+        Norm::Layer { gain, bias, .. } => (gain, bias),
+        Norm::RootMeanSquare { gain, .. } => (gain, None),
+        Norm::Softmax => (None, None),
+    };
+    if let Some(g) = gain {
+        value = value * g.at(&[axis(rank - 1)]);
+    }
+    if let Some(b) = bias {
+        value = value + b.at(&[axis(rank - 1)]);
+    }
+    Ok(vec![Lowering::Lambda(Lambda { dtype, shape: shape.to_vec(), body: value })])
+}
+
+/// `y[o, i] = b[o] + sum_{c, t} w[o, c, t] x[i*stride + t*dilation - before, g*c_g + c]`, x `[.., T, c]`: a reduction
+/// over taps times channels of a group.
+fn conv1d(cx: &mut Context<'_>, node: &Node, shape: &[Dim], dtype: DType) -> Result<Producer, Failure> {
+    let x = cx.read_stored(cx.operand(node, 0)?)?;
+    let w = cx.read_stored(cx.operand(node, 1)?)?;
+    let int = |name: &str, default: i64| node.attrs.int(name).unwrap_or(default);
+    let (stride, dilation, groups) = (int("stride", 1), int("dilation", 1), int("groups", 1));
+    let before = node.attrs.dim("before").cloned().unwrap_or_default();
+    let rank = shape.len();
+    let (outputs, inputs, taps) = (w.shape[0].clone(), w.shape[1].clone(), w.shape[2].clone());
+    let per_group = outputs.div(groups).map_err(|e| cx.dim_failure(e))?;
+    let reduced = inputs.mul(&taps).map_err(|e| cx.dim_failure(e))?;
+    let (i, o, r) = (axis(rank - 2), axis(rank - 1), axis(rank));
+    let (c, t) = (r.clone().floor_div(Expr::from(&taps)), r.modulo(Expr::from(&taps)));
+    let place = i * Expr::int(stride) + t.clone() * Expr::int(dilation) - Expr::from(&before);
+    let length = Expr::from(&x.shape[x.shape.len() - 2]);
+    let inside = place.clone().ge(0).and(place.clone().lt(length));
+    let channel = if groups == 1 {
+        c.clone()
+    } else {
+        o.clone().floor_div(Expr::from(&per_group)) * Expr::from(&inputs) + c.clone()
+    };
+    let mut index: Vec<Expr> = (0..rank - 2).map(axis).collect();
+    index.extend([place, channel]);
+    let tap = guard_loads(&x.at(&index), &inside);
+    let mut wide = shape.to_vec();
+    wide.push(reduced);
+    let body = tap * w.at(&[o.clone(), c, t]);
+    let mut p =
+        forms::reduce::reduce(Lambda { dtype: dtype.accumulator(), shape: wide, body }, rank, Combine::Sum, dtype);
+    if let Some(b) = node.operands.get(2).copied().flatten() {
+        let b = cx.read_stored(b)?;
+        p.epilogue = p.epilogue + b.at(&[axis(rank - 1)]);
+    }
+    Ok(p)
+}
+
+/// An application of an operator; a product of operators is applied one after the other.
+fn application(
+    cx: &mut Context<'_>,
+    mix: &super::Mix,
+    x: &Lambda,
+    channelwise: bool,
+    shape: &[Dim],
+    dtype: DType,
+) -> Result<Producer, Failure> {
+    if let Some(super::mixing::Special::Compose(a, b)) = &mix.special {
+        let mut inner = shape.to_vec();
+        let at = inner.len() - 2;
+        inner[at] = b.ty.rows.clone();
+        let first = application(cx, b, x, channelwise, &inner, dtype.accumulator())?;
+        let middle = cx.close(first)?;
+        return application(cx, a, &middle, channelwise, shape, dtype);
+    }
+    forms::apply(cx, mix, x, channelwise, shape, dtype)
+}
+
+/// A change of layout taken over by the open program of its operand, when its stores stay linear in its tiles' axes.
+fn push_layout(
+    cx: &mut Context<'_>,
+    name: &str,
+    node: &Node,
+    v: ValueId,
+    shape: &[Dim],
+) -> Result<Option<Producer>, Failure> {
+    if cx.uses(v) != 1 || !cx.is_open(v) {
+        return Ok(None);
+    }
+    let Some(p) = cx.take_open(v) else { return Ok(None) };
+    let index = match name {
+        "transpose" => match node.attrs.ints("perm") {
+            Some(perm) => perm.iter().map(|&k| p.index[k as usize].clone()).collect(),
+            None => return Err(cx.fail("`transpose` of a tensor needs `perm`")),
+        },
+        "merge_heads" => {
+            let r = p.index.len();
+            let (h, t, c) = (p.index[r - 3].clone(), p.index[r - 2].clone(), p.index[r - 1].clone());
+            let mut index = p.index[..r - 3].to_vec();
+            index.extend([t, h * Expr::from(&p.shape[r - 1]) + c]);
+            index
+        }
+        _ => reshape_index(&p.index, &p.shape, shape),
+    };
+    let natural = p.natural.len();
+    let tile_axes: Vec<_> = (natural.saturating_sub(2)..natural).map(axis_var).collect();
+    if index.iter().all(|e| tile_axes.iter().all(|v| e.linear_in(*v).is_some())) {
+        return Ok(Some(Producer { index, shape: shape.to_vec(), ..p }));
+    }
+    cx.put_open(v, p);
+    Ok(None)
+}
+
+/// A change of layout as a function of the index.
+fn pull_layout(cx: &Context<'_>, name: &str, node: &Node, x: &Lambda, shape: &[Dim]) -> Result<Lambda, Failure> {
+    let rank = shape.len();
+    let index = match name {
+        "transpose" => {
+            let perm = node.attrs.ints("perm").ok_or_else(|| cx.fail("`transpose` of a tensor needs `perm`"))?;
+            let mut index = vec![Expr::int(0); rank];
+            for (k, &p) in perm.iter().enumerate() {
+                index[p as usize] = axis(k);
+            }
+            index
+        }
+        "merge_heads" => {
+            let d = x.shape.last().cloned().unwrap_or_default();
+            let e = axis(rank - 1);
+            let mut index: Vec<Expr> = (0..rank - 2).map(axis).collect();
+            index.extend([e.clone().floor_div(Expr::from(&d)), axis(rank - 2), e.modulo(Expr::from(&d))]);
+            index
+        }
+        _ => reshape_index(&axes(rank), shape, &x.shape),
+    };
+    Ok(Lambda { dtype: x.dtype, shape: shape.to_vec(), body: x.at(&index) })
+}
+
+/// Every load of the expression made only where `inside` holds.
+pub fn guard_loads(e: &Expr, inside: &Expr) -> Expr {
+    e.rewrite(&mut |e| match e.node() {
+        ExprNode::Load(l) => {
+            let index = l.index.iter().map(|i| guard_loads(i, inside)).collect();
+            let guard = match &l.guard {
+                Some(g) => inside.clone().and(guard_loads(g, inside)),
+                None => inside.clone(),
+            };
+            Some(Expr::load_if(l.tensor, index, guard, l.fill))
+        }
+        _ => None,
+    })
+}
+
+/// Operations that only move elements, or make them from positions.
+fn indexing(cx: &mut Context<'_>, op: &Op, node: &Node, shape: &[Dim], dtype: DType) -> Result<Lambda, Failure> {
+    let rank = shape.len();
+    let lambda = |body: Expr| Lambda { dtype, shape: shape.to_vec(), body };
+    let dim_of = |cx: &Context<'_>, r: Result<Dim, DimError>| r.map_err(|e| cx.dim_failure(e));
+    match op.name {
+        "slice" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, rank, 0)?;
+            let range = dim_range(&x.shape[k], node);
+            let (start, step) = (dim_of(cx, range)?, node.attrs.int("step").unwrap_or(1));
+            let mut index = axes(rank);
+            index[k] = axis(k) * Expr::int(step) + Expr::from(&start);
+            Ok(lambda(x.at(&index)))
+        }
+        "reverse" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, rank, 0)?;
+            let mut index = axes(rank);
+            index[k] = Expr::from(&shape[k]) - Expr::int(1) - axis(k);
+            Ok(lambda(x.at(&index)))
+        }
+        "broadcast" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            Ok(lambda(x.at(&broadcast_index(&x.shape, shape, &axes(rank)))))
+        }
+        "split_heads" => {
+            let x = cx.read_stored(cx.operand(node, 0)?)?;
+            let mut index: Vec<Expr> = (0..rank - 3).map(axis).collect();
+            index.extend([axis(rank - 2), axis(rank - 3) * Expr::from(&shape[rank - 1]) + axis(rank - 1)]);
+            Ok(lambda(x.at(&index)))
+        }
+        "pad" => {
+            let x = cx.read(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, rank, 0)?;
+            let before = node.attrs.dim("before").cloned().unwrap_or_default();
+            let mut index = axes(rank);
+            index[k] = axis(k) - Expr::from(&before);
+            let inside = index[k].clone().ge(0).and(index[k].clone().lt(Expr::from(&x.shape[k])));
+            let value = constant_of(dtype, node.attrs.float("value").unwrap_or(0.0));
+            Ok(lambda(Expr::select(inside.clone(), guard_loads(&x.at(&index), &inside), value)))
+        }
+        "concat" => {
+            let k = axis_attr(cx, node, rank, 0)?;
+            let mut parts = Vec::new();
+            let mut start = Dim::constant(0);
+            for n in 0..node.operands.len() {
+                let x = cx.read(cx.operand(node, n)?)?;
+                let end = dim_of(cx, start.add(&x.shape[k]))?;
+                let mut index = axes(rank);
+                index[k] = axis(k) - Expr::from(&start);
+                let inside = axis(k).ge(Expr::from(&start)).and(axis(k).lt(Expr::from(&end)));
+                parts.push((inside.clone(), guard_loads(&x.at(&index), &inside)));
+                start = end;
+            }
+            let last = parts.pop().map_or_else(|| constant_of(dtype, 0.0), |(_, e)| e);
+            let body = parts.into_iter().rev().fold(last, |rest, (inside, e)| Expr::select(inside, e, rest));
+            Ok(lambda(body))
+        }
+        "gather" => {
+            let table = cx.read_stored(cx.operand(node, 0)?)?;
+            let ids = checked_ids(cx, node, 1, &table.shape[0])?;
+            let id = ids.at(&axes(rank - 1));
+            Ok(lambda(table.at(&[id, axis(rank - 1)])))
+        }
+        "take" => {
+            let x = cx.read_stored(cx.operand(node, 0)?)?;
+            let k = axis_attr(cx, node, x.shape.len(), 0)?;
+            let ids = checked_ids(cx, node, 1, &x.shape[k])?;
+            let width = ids.shape.len();
+            let id = ids.at(&(k..k + width).map(axis).collect::<Vec<_>>());
+            let mut index: Vec<Expr> = (0..k).map(axis).collect();
+            index.push(id);
+            index.extend((k + width..rank).map(axis));
+            Ok(lambda(x.at(&index)))
+        }
+        "iota" => {
+            let k = axis_attr(cx, node, rank, 0)?;
+            let e = axis(k);
+            Ok(lambda(if dtype.is_float() { e.to_float() } else { e }))
+        }
+        other => Err(cx
+            .fail(format!("this compiler has no native form for `{other}` yet"))
+            .help("run it with `--target ref`")),
+    }
+}
+
+fn dim_range(size: &Dim, node: &Node) -> Result<Dim, DimError> {
+    match node.attrs.dim("start") {
+        None => Ok(Dim::constant(0)),
+        Some(d) if d.as_constant().is_some_and(|n| n < 0) => size.add(d),
+        Some(d) => Ok(d.clone()),
+    }
+}
+
+/// Ids in memory, after a check that all of them are rows of a table.
+fn checked_ids(cx: &mut Context<'_>, node: &Node, k: usize, below: &Dim) -> Result<Lambda, Failure> {
+    let v = cx.operand(node, k)?;
+    let l = cx.read(v)?;
+    let b: BufferId = match whole_buffer(&l) {
+        Some(b) => b,
+        None => cx.store_lambda(&l)?,
+    };
+    cx.check_ids(b, below.clone());
+    Ok(cx.stored(b))
+}
