@@ -324,7 +324,11 @@ impl TileProgram {
 }
 
 mod build;
+#[doc(hidden)]
+pub mod examples;
 mod interp;
+mod verify;
 mod walk;
 pub use build::TileBuilder;
 pub use interp::{Rounding, TileError, TileFault, interpret};
+pub use verify::{MAX_AXIS, MAX_ELEMENTS, TileProblem, verify};

@@ -1,11 +1,7 @@
 //! Visiting every expression and step of a tile program.
 
-use super::{Extent, Stmt, TileOp, TileProgram};
+use super::{Stmt, TileOp, TileProgram};
 use crate::expr::Expr;
-
-fn extent_mut(e: &mut Extent, f: &mut dyn FnMut(&mut Expr)) {
-    f(&mut e.count);
-}
 
 fn stmts_mut(body: &mut [Stmt], f: &mut dyn FnMut(&mut Expr)) {
     for stmt in body {
@@ -23,12 +19,23 @@ fn stmts_mut(body: &mut [Stmt], f: &mut dyn FnMut(&mut Expr)) {
             Stmt::Store { index, value, rows, cols, guard, .. } => {
                 index.iter_mut().for_each(&mut *f);
                 f(value);
-                extent_mut(rows, f);
-                extent_mut(cols, f);
+                f(&mut rows.count);
+                f(&mut cols.count);
                 if let Some(e) = guard {
                     f(e);
                 }
             }
+        }
+    }
+}
+
+fn exprs_of(stmt: &Stmt, f: &mut dyn FnMut(&Expr)) {
+    match stmt {
+        Stmt::Let { op: TileOp::Map(e), .. } => f(e),
+        Stmt::Let { .. } => {}
+        Stmt::For { from, to, when, .. } => [from, to].into_iter().chain(when).for_each(f),
+        Stmt::Store { index, value, rows, cols, guard, .. } => {
+            index.iter().chain([value, &rows.count, &cols.count]).chain(guard).for_each(f);
         }
     }
 }
@@ -49,10 +56,17 @@ impl TileProgram {
             f(&mut axis.extent);
         }
         for tile in &mut self.tiles {
-            extent_mut(&mut tile.rows, f);
-            extent_mut(&mut tile.cols, f);
+            f(&mut tile.rows.count);
+            f(&mut tile.cols.count);
         }
         stmts_mut(&mut self.body, f);
+    }
+
+    /// Calls `f` on every expression, as [`for_each_expr_mut`](TileProgram::for_each_expr_mut) does.
+    pub fn for_each_expr(&self, f: &mut dyn FnMut(&Expr)) {
+        self.grid.iter().for_each(|a| f(&a.extent));
+        self.tiles.iter().flat_map(|t| [&t.rows.count, &t.cols.count]).for_each(&mut *f);
+        self.for_each_stmt(&mut |s| exprs_of(s, f));
     }
 
     /// Calls `f` on every step, loops before their bodies.
