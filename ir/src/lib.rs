@@ -17,5 +17,7 @@ pub mod program;
 pub mod reference;
 pub mod support;
 pub mod tensor;
+pub mod text;
 pub mod tile;
 pub mod ty;
+pub mod verify;
