@@ -11,6 +11,7 @@ pub mod dtype;
 pub mod expr;
 pub mod lowered;
 pub mod lowered_interp;
+mod lowered_print;
 pub mod op;
 pub mod ops;
 pub mod program;

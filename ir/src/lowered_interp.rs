@@ -380,6 +380,22 @@ mod tests {
     }
 
     #[test]
+    fn a_lowered_model_prints_every_part() {
+        let mut lowered = chain();
+        lowered.plan.run = vec![vec![BufferId(1)], vec![BufferId(2)]];
+        let text = lowered.to_string();
+        for part in [
+            "lowered chain(%0:x) -> (%3:y)",
+            "  dim T in 0..=9",
+            "  buffer %4:w: f32[3] weight \"w\"",
+            "  run slot 1: %2:b",
+            "on %2:b, %3:y\n    tile add(",
+        ] {
+            assert!(text.contains(part), "{part} in\n{text}");
+        }
+    }
+
+    #[test]
     fn rules_of_buffers_are_enforced() {
         let broken = |change: fn(&mut Lowered)| {
             let mut lowered = chain();

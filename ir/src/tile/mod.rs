@@ -327,6 +327,7 @@ mod build;
 #[doc(hidden)]
 pub mod examples;
 mod interp;
+mod print;
 mod verify;
 mod walk;
 pub use build::TileBuilder;
