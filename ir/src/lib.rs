@@ -14,6 +14,7 @@ pub mod lowered_interp;
 mod lowered_print;
 pub mod op;
 pub mod ops;
+pub mod plan;
 pub mod program;
 pub mod reference;
 pub mod support;
