@@ -2,10 +2,14 @@
 //!
 //! The same term is read by the verifier (is `decay` allowed here?), by the rewriter's conditions, and by the block
 //! loops of tile programs (which blocks can be skipped), so that all three agree by construction.
+//!
+//! A term says where elements may be; with [`Condition::Data`] in a region, only the operator itself knows which of the
+//! region's elements are there. Such terms are bounds: equal terms with it need not be equal sets.
 
-use crate::dim::Dim;
+use crate::dim::{Dim, DimBounds, DimError};
 use crate::expr::{Expr, SlowId};
 use crate::program::ValueId;
+use crate::ty::Align;
 
 /// A row position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -14,8 +18,17 @@ pub enum Position {
     Row,
     /// `i + S - T`.
     End,
-    /// `i + n[b] - T`.
+    /// `i + n[b] - T`, n clamped to 0..=S.
     Lengths(ValueId),
+}
+
+impl From<Align> for Position {
+    fn from(align: Align) -> Position {
+        match align {
+            Align::End => Position::End,
+            Align::Lengths(n) => Position::Lengths(n),
+        }
+    }
 }
 
 /// One condition on (i, j); p is the row's position.
@@ -69,26 +82,105 @@ pub enum Condition {
     /// floor(i / rows) == floor(j / cols): `block_diagonal`.
     Diagonal {
         /// Rows of a block.
-        rows: i64,
+        rows: Dim,
         /// Columns of a block.
-        cols: i64,
+        cols: Dim,
     },
-    /// A set that is only known with the data or has no shorter description (`top_k`, `compose`); the value is the
-    /// operator itself.
-    Of(ValueId),
+    /// j == (i mod count) * stride + floor(i / count): `permutation`.
+    Permuted {
+        /// Distance of columns that neighbouring rows read.
+        stride: Dim,
+        /// Rows that read with one remainder.
+        count: Dim,
+    },
+    /// (i - inner * floor(j / cols)) mod outer < inner: `monarch`, whose first stage turns every `cols` columns into
+    /// `inner` middle places, and whose second stage reads middle places that are equal modulo `outer`.
+    Stages {
+        /// Columns of a block of the first stage.
+        cols: Dim,
+        /// Middle places of a block of the first stage.
+        inner: Dim,
+        /// Blocks of the second stage.
+        outer: Dim,
+    },
+    /// The condition holds of (j, i), in the matrix with rows and columns exchanged.
+    Transposed(Box<Condition>),
+    /// A set that is only known with the data, or has no shorter description (`top_k`, some `compose`): of the region's
+    /// elements, those that the operator itself has. Of two regions with this condition nothing can be compared.
+    Data,
+}
+
+impl Condition {
+    /// Whether every (i, j) of this condition also satisfies `other`, as far as the terms tell.
+    fn implies(&self, other: &Condition) -> bool {
+        let difference = |a: &Dim, b: &Dim| a.sub(b).ok().and_then(|d| d.as_constant());
+        match (self, other) {
+            (Condition::AtMost { by: a, at: p }, Condition::AtMost { by: b, at: q }) => {
+                p == q && difference(a, b).is_some_and(|d| d <= 0)
+            }
+            (Condition::AtLeast { by: a, at: p }, Condition::AtLeast { by: b, at: q }) => {
+                p == q && difference(a, b).is_some_and(|d| d >= 0)
+            }
+            (Condition::FirstColumns(a), Condition::FirstColumns(b)) => difference(a, b).is_some_and(|d| d <= 0),
+            (Condition::SameBlock { size: a, at: p }, Condition::SameBlock { size: b, at: q }) => {
+                p == q && b.checked_rem(*a) == Some(0)
+            }
+            (Condition::Dilated { step: a, at: p }, Condition::Dilated { step: b, at: q }) => {
+                p == q && a.checked_rem(*b) == Some(0)
+            }
+            _ => self == other,
+        }
+    }
+
+    /// The condition on (j, i) in the transposed matrix.
+    fn transposed(&self) -> Condition {
+        let negated = |by: &Dim| by.scale(-1).ok();
+        match self {
+            // At `End` both j <= i + S - T + by and its mirror read the difference of the two lengths.
+            Condition::AtMost { by, at: at @ (Position::Row | Position::End) } => match negated(by) {
+                Some(by) => Condition::AtLeast { by, at: *at },
+                None => Condition::Transposed(Box::new(self.clone())),
+            },
+            Condition::AtLeast { by, at: at @ (Position::Row | Position::End) } => match negated(by) {
+                Some(by) => Condition::AtMost { by, at: *at },
+                None => Condition::Transposed(Box::new(self.clone())),
+            },
+            Condition::SameBlock { at: Position::Row, .. }
+            | Condition::Dilated { at: Position::Row | Position::End, .. }
+            | Condition::Segments(_)
+            | Condition::Data => self.clone(),
+            Condition::Diagonal { rows, cols } => Condition::Diagonal { rows: cols.clone(), cols: rows.clone() },
+            Condition::Permuted { stride, count } => {
+                Condition::Permuted { stride: count.clone(), count: stride.clone() }
+            }
+            Condition::Transposed(inner) => (**inner).clone(),
+            _ => Condition::Transposed(Box::new(self.clone())),
+        }
+    }
 }
 
 /// A union of intersections of conditions. No region is the empty support, a region without conditions is everything.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Support {
-    /// Regions, sorted, no duplicates; the conditions of each sorted, no duplicates.
+    /// Regions, sorted, no duplicates; the conditions of each sorted, none implied by another.
     pub regions: Vec<Vec<Condition>>,
 }
+
+/// Regions that a term may have: a longer union (of many masks with sinks) is described by its common conditions.
+const MAX_REGIONS: usize = 16;
+
+/// Conditions that a region may have.
+const MAX_CONDITIONS: usize = 24;
 
 impl Support {
     /// Everything.
     pub fn full() -> Support {
         Support { regions: vec![Vec::new()] }
+    }
+
+    /// Nothing.
+    pub fn empty() -> Support {
+        Support { regions: Vec::new() }
     }
 
     /// One condition.
@@ -101,9 +193,26 @@ impl Support {
         Support { regions: vec![conditions.into_iter().collect()] }.canonical()
     }
 
+    /// i == j.
+    pub fn diagonal() -> Support {
+        let (by, at) = (Dim::constant(0), Position::Row);
+        Support::all([Condition::AtMost { by: by.clone(), at }, Condition::AtLeast { by, at }])
+    }
+
     /// Whether every (i, j) is present whatever the data.
     pub fn is_full(&self) -> bool {
         self.regions.iter().any(Vec::is_empty)
+    }
+
+    /// Whether the term says all: no region has [`Condition::Data`].
+    pub fn is_exact(&self) -> bool {
+        !self.regions.iter().flatten().any(|c| *c == Condition::Data)
+    }
+
+    /// The smallest exact term that holds this one: without [`Condition::Data`].
+    pub fn bound(&self) -> Support {
+        let keep = |r: &Vec<Condition>| r.iter().filter(|c| **c != Condition::Data).cloned().collect();
+        Support { regions: self.regions.iter().map(keep).collect() }.canonical()
     }
 
     /// Intersection: products of regions.
@@ -122,34 +231,165 @@ impl Support {
         Support { regions: self.regions.iter().chain(&other.regions).cloned().collect() }.canonical()
     }
 
+    /// The support of the transposed operator.
+    pub fn transpose(&self) -> Support {
+        let mirror = |r: &Vec<Condition>| r.iter().map(Condition::transposed).collect();
+        Support { regions: self.regions.iter().map(mirror).collect() }.canonical()
+    }
+
+    /// The support of the product of an operator with this support and one with `other`: the (i, j) that some k joins.
+    /// `shape` is rows, inner length, columns.
+    ///
+    /// Exact where both are bands of one square size and the bands do not need places beyond the ends, where one side
+    /// is diagonal, and where both are full over at least one k; else a bound with [`Condition::Data`].
+    pub fn compose(&self, other: &Support, shape: [&Dim; 3], bounds: &DimBounds) -> Support {
+        let mut regions = Vec::new();
+        for a in &self.regions {
+            for b in &other.regions {
+                regions.extend(compose_regions(a, b, shape, bounds));
+            }
+        }
+        Support { regions }.canonical()
+    }
+
     fn canonical(mut self) -> Support {
         for region in &mut self.regions {
             region.sort();
             region.dedup();
+            if region.len() > MAX_CONDITIONS {
+                region.truncate(MAX_CONDITIONS - 1);
+                region.push(Condition::Data);
+                region.dedup();
+            }
+            let all = region.clone();
+            region.retain(|c| !all.iter().any(|d| d != c && d.implies(c)));
         }
-        // A region that another one contains (has a subset of its conditions) adds nothing.
         self.regions.sort();
         self.regions.dedup();
+        // A region that another one contains (all of whose conditions it implies) adds nothing.
         let all = self.regions.clone();
-        self.regions.retain(|r| !all.iter().any(|s| s != r && s.iter().all(|c| r.contains(c))));
+        let within = |r: &[Condition], s: &[Condition]| s.iter().all(|c| r.iter().any(|d| d.implies(c)));
+        let mut n = 0;
+        self.regions.retain(|r| {
+            let own = n;
+            n += 1;
+            !all.iter().enumerate().any(|(m, s)| m != own && within(r, s) && (m < own || !within(s, r)))
+        });
+        if self.regions.len() > MAX_REGIONS {
+            let mut common: Vec<Condition> =
+                self.regions[0].iter().filter(|c| self.regions.iter().all(|r| r.contains(c))).cloned().collect();
+            common.push(Condition::Data);
+            common.sort();
+            common.dedup();
+            self.regions = vec![common];
+        }
         self
     }
 
-    /// Whether j <= p holds all over the support, for the position p.
-    pub fn below_diagonal(&self, position: Position, rows: &Dim, cols: &Dim) -> bool {
+    /// Whether j <= p holds all over the support, for the position p of a matrix of `rows` x `cols`.
+    pub fn below_diagonal(&self, position: Position, rows: &Dim, cols: &Dim, bounds: &DimBounds) -> bool {
+        // The position less the row number, where the dims tell.
+        let shift = |p: Position| match p {
+            Position::Row => Some(Dim::constant(0)),
+            Position::End => cols.sub(rows).ok(),
+            Position::Lengths(_) => None,
+        };
         self.regions.iter().all(|region| {
             region.iter().any(|c| match c {
                 Condition::AtMost { by, at } => {
-                    let same = *at == position
-                        || (rows == cols
-                            && matches!(at, Position::Row | Position::End)
-                            && matches!(position, Position::Row | Position::End));
-                    same && by.as_constant().is_some_and(|n| n <= 0)
+                    let slack = if *at == position {
+                        by.scale(-1).ok()
+                    } else {
+                        shift(position).zip(shift(*at)).and_then(|(p, q)| p.sub(&q).ok()?.sub(by).ok())
+                    };
+                    slack.is_some_and(|d| not_negative(&d, bounds))
                 }
+                // j < n[b], and the last of T rows stands at n[b] - 1: only a single row is below.
+                Condition::Lengths(n) => position == Position::Lengths(*n) && rows.is(1),
                 _ => false,
             })
         })
     }
+}
+
+/// Whether the value is not negative for any value of the symbols.
+pub(crate) fn not_negative(d: &Dim, bounds: &DimBounds) -> bool {
+    d.bounds(bounds).is_ok_and(|(low, _)| low >= 0)
+}
+
+/// The band of a region of a square matrix, its least and greatest j - i (`None`: unbounded), and whether the region is
+/// nothing else.
+struct Band {
+    low: Option<Dim>,
+    high: Option<Dim>,
+    exact: bool,
+}
+
+fn band(region: &[Condition]) -> Band {
+    let mut band = Band { low: None, high: None, exact: true };
+    for c in region {
+        match c {
+            Condition::AtMost { by, at: Position::Row | Position::End } if band.high.is_none() => {
+                band.high = Some(by.clone());
+            }
+            Condition::AtLeast { by, at: Position::Row | Position::End } if band.low.is_none() => {
+                band.low = Some(by.clone());
+            }
+            _ => band.exact = false,
+        }
+    }
+    band
+}
+
+/// The region that some k joins of a region of A (rows x inner) and one of B (inner x cols), if not empty.
+fn compose_regions(
+    a: &[Condition],
+    b: &[Condition],
+    [rows, inner, cols]: [&Dim; 3],
+    bounds: &DimBounds,
+) -> Option<Vec<Condition>> {
+    let unknown = || Some(vec![Condition::Data]);
+    let is_diagonal = |x: &Band| x.exact && [&x.low, &x.high].iter().all(|d| d.as_ref().is_some_and(|d| d.is(0)));
+    if rows == inner && is_diagonal(&band(a)) {
+        return Some(b.to_vec());
+    }
+    if inner == cols && is_diagonal(&band(b)) {
+        return Some(a.to_vec());
+    }
+    if a.is_empty() && b.is_empty() {
+        let some = inner.sub(&Dim::constant(1)).is_ok_and(|d| not_negative(&d, bounds));
+        return if some { Some(Vec::new()) } else { unknown() };
+    }
+    if rows != inner || inner != cols {
+        return unknown();
+    }
+    let (a, b) = (band(a), band(b));
+    let sum = |x: &Option<Dim>, y: &Option<Dim>| -> Result<Option<Dim>, DimError> {
+        x.as_ref().zip(y.as_ref()).map(|(x, y)| x.add(y)).transpose()
+    };
+    let (Ok(low), Ok(high)) = (sum(&a.low, &b.low), sum(&a.high, &b.high)) else { return unknown() };
+    // Some k exists iff the three intervals i + [a.low, a.high], j - [b.high, b.low] and the k there are meet two by
+    // two. The first two meeting is the band below; the conditions here make the other two follow from it.
+    let least = |d: &Option<Dim>| d.as_ref().is_some_and(|d| not_negative(d, bounds));
+    let most = |d: &Option<Dim>| d.as_ref().is_some_and(|d| d.scale(-1).is_ok_and(|d| not_negative(&d, bounds)));
+    let lower = |d: &Option<Dim>| d.is_none() || most(d);
+    let upper = |d: &Option<Dim>| d.is_none() || least(d);
+    let ends = (lower(&a.low) || least(&b.low))
+        && (upper(&a.high) || most(&b.high))
+        && (upper(&b.high) || most(&a.high))
+        && (lower(&b.low) || least(&a.low));
+    let ordered = |x: &Band| match (&x.low, &x.high) {
+        (Some(l), Some(h)) => h.sub(l).is_ok_and(|d| not_negative(&d, bounds)),
+        _ => true,
+    };
+    let exact = a.exact && b.exact && ends && ordered(&a) && ordered(&b);
+    let at = Position::Row;
+    let mut region: Vec<Condition> = high.map(|by| Condition::AtMost { by, at }).into_iter().collect();
+    region.extend(low.map(|by| Condition::AtLeast { by, at }));
+    if !exact {
+        region.push(Condition::Data);
+    }
+    Some(region)
 }
 
 /// What is known of an operator.
@@ -190,33 +430,50 @@ pub struct SupportContext<'a> {
     /// Number of columns S.
     pub cols: Expr,
     /// An element of a data operand (lengths, segments, masks) for the present batch index: the value and its trailing
-    /// index; leading batch axes are the callback's business.
+    /// index. Leading batch axes are the callback's business, and broadcasting is too: an axis of length 1 is read
+    /// at 0, an axis that the value lacks is not read. Lengths are `[B]` over the first batch dim of their mask.
     pub element: &'a dyn Fn(ValueId, &[Expr]) -> Expr,
 }
 
 impl Condition {
-    /// The condition as a boolean expression; `None` for [`Condition::Of`].
+    /// The condition as a boolean expression; `None` for [`Condition::Data`].
     pub fn expr(&self, cx: &SupportContext<'_>) -> Option<Expr> {
+        let length = |n: &ValueId| (cx.element)(*n, &[]).max(0).min(cx.cols.clone());
         let position = |at: &Position| match at {
             Position::Row => cx.row.clone(),
             Position::End => cx.row.clone() + (cx.cols.clone() - cx.rows.clone()),
-            Position::Lengths(n) => cx.row.clone() + ((cx.element)(*n, &[]) - cx.rows.clone()),
+            Position::Lengths(n) => cx.row.clone() + (length(n) - cx.rows.clone()),
         };
-        let j = || cx.col.clone();
+        let (i, j) = (|| cx.row.clone(), || cx.col.clone());
         Some(match self {
             Condition::AtMost { by, at } => j().le(position(at) + Expr::from(by)),
             Condition::AtLeast { by, at } => j().ge(position(at) + Expr::from(by)),
             Condition::SameBlock { size, at } => position(at).floor_div(*size).equals(j().floor_div(*size)),
             Condition::Dilated { step, at } => (position(at) - j()).modulo(*step).equals(0),
-            Condition::FirstColumns(count) => j().lt(&count.clone()),
+            Condition::FirstColumns(count) => j().lt(count),
             Condition::Lengths(n) => j().lt((cx.element)(*n, &[])),
-            Condition::Segments(s) => (cx.element)(*s, std::slice::from_ref(&cx.row)).equals((cx.element)(*s, &[j()])),
+            Condition::Segments(s) => (cx.element)(*s, &[i()]).equals((cx.element)(*s, &[j()])),
             Condition::Blocks { mask, rows, cols } => {
-                (cx.element)(*mask, &[cx.row.clone().floor_div(*rows), j().floor_div(*cols)])
+                (cx.element)(*mask, &[i().floor_div(*rows), j().floor_div(*cols)])
             }
-            Condition::Marked(m) => (cx.element)(*m, &[cx.row.clone(), j()]),
-            Condition::Diagonal { rows, cols } => cx.row.clone().floor_div(*rows).equals(j().floor_div(*cols)),
-            Condition::Of(_) => return None,
+            Condition::Marked(m) => (cx.element)(*m, &[i(), j()]),
+            Condition::Diagonal { rows, cols } => i().floor_div(rows).equals(j().floor_div(cols)),
+            Condition::Permuted { stride, count } => {
+                j().equals(i().modulo(count) * Expr::from(stride) + i().floor_div(count))
+            }
+            Condition::Stages { cols, inner, outer } => {
+                (i() - Expr::from(inner) * j().floor_div(cols)).modulo(outer).lt(inner)
+            }
+            Condition::Transposed(c) => {
+                return c.expr(&SupportContext {
+                    row: j(),
+                    col: i(),
+                    rows: cx.cols.clone(),
+                    cols: cx.rows.clone(),
+                    element: cx.element,
+                });
+            }
+            Condition::Data => return None,
         })
     }
 }

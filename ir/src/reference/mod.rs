@@ -74,7 +74,8 @@ pub struct Operator {
     pub rows: usize,
     /// S.
     pub cols: usize,
-    /// Lengths `n` that alignment reads, when it is not the end.
+    /// Lengths `n` that alignment reads, when it is not the end: within 0..=S, of a shape that broadcasts to the batch
+    /// dims.
     pub lengths: Option<Arc<Tensor>>,
     /// The rows.
     pub row: Arc<RowFn>,
@@ -87,14 +88,16 @@ impl Operator {
         (self.row)(&unflatten(flat, &self.batch), i)
     }
 
+    /// [`Operator::position`] for batch index `at` of the joined dims `out`.
+    pub fn position_for(&self, out: &[usize], at: &[usize], i: usize) -> i64 {
+        self.position(&unflatten(crate::batch::offset(out, at, &self.batch), &self.batch), i)
+    }
+
     /// The row position i' that masks read, for a batch index of this operator's own dims.
     pub fn position(&self, at: &[usize], i: usize) -> i64 {
         match &self.lengths {
             None => i as i64 + self.cols as i64 - self.rows as i64,
-            Some(n) => {
-                let b = if n.len() == 1 { 0 } else { at.first().copied().unwrap_or(0) };
-                i as i64 + n.get(b).as_int() - self.rows as i64
-            }
+            Some(n) => i as i64 + n.get(crate::batch::offset(&self.batch, at, &n.shape)).as_int() - self.rows as i64,
         }
     }
 }

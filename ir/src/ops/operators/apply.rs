@@ -14,7 +14,8 @@ pub static OP: Op = Op {
     name: "apply",
     group: Group::Operator,
     doc: "y[i] = sum_j M[i,j] x[j] over the support; x [.., S, D] -> [.., T, D]. With {channelwise} M is \
-          mix[.., D, T, S] and channel d of x meets M_d.",
+          mix [.., D, T, S] and channel d of x meets M_d (or fewer channels than D, shared by groups of them). The result \
+          has x's element type.",
     example: "\
 func @main(%w: f32[5, 7], %x: f32[7, 3]) -> f32[5, 3] {
   %m = dense %w
@@ -29,7 +30,7 @@ func @main(%w: f32[5, 7], %x: f32[7, 3]) -> f32[5, 3] {
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: None,
-    laws: &[Law::LinearIn(1)],
+    laws: &[Law::LinearIn(0), Law::LinearIn(1)],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
@@ -46,7 +47,8 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
         let Some((channels, rest)) = m.batch.split_last() else {
             return Err(vec![Fault::operand(0, "a channelwise operator needs a batch dim for the channels")]);
         };
-        if *channels != tail[1] && !channels.is(1) {
+        let wide = [tail[1].clone()];
+        if batch::join(&[(0, std::slice::from_ref(channels)), (1, &wide)], true)? != wide {
             return Err(vec![Fault::operand(1, format!("the operator has {channels} channels, x has {}", tail[1]))]);
         }
         batch_of_m = rest;

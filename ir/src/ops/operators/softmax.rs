@@ -57,8 +57,8 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
         let row = m.row_for(&out, at, i);
         let sink = sink.as_ref().map(|s| s.at(batch::offset(&out, at, &s.shape)));
         let max = row.entries().map(|(_, x)| x).chain(sink).fold(f64::NEG_INFINITY, f64::max);
-        // All of a row at minus infinity is an empty row: its weights are 0, not NaN.
-        if max == f64::NEG_INFINITY {
+        // All of a row at minus infinity is an empty row: its weights are 0, not NaN. (The maximum passes over NaN.)
+        if max == f64::NEG_INFINITY && !row.entries().any(|(_, x)| x.is_nan()) {
             return row.map(|_, _| 0.0);
         }
         let sum: f64 = row.entries().map(|(_, x)| (x - max).exp()).chain(sink.map(|s| (s - max).exp())).sum();
