@@ -11,7 +11,7 @@ use crate::ty::Type;
 use std::sync::Arc;
 
 mod interpret;
-pub use interpret::{Weights, interpret};
+pub use interpret::{Weights, interpret, kind_of};
 
 /// A row of an operator: values, 0 outside the support, and the support.
 #[derive(Clone, Debug, PartialEq)]

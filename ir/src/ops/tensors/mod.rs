@@ -2,17 +2,25 @@
 //!
 //! The **core** are those without an expansion; a back end that runs the core runs them all.
 
+use crate::attr::Attrs;
+use crate::dim::{Dim, DimError};
 use crate::op::Op;
+use crate::ty::Type;
 
 mod axes;
+pub mod conv;
+mod dft;
+pub mod index;
 pub mod matmul;
 pub mod norms;
 pub mod pointwise;
 pub mod reduce;
 pub mod reshape;
+pub mod rope;
 pub mod scans;
 pub mod slices;
 pub mod softmax_axis;
+pub mod spectral;
 #[cfg(test)]
 mod tests;
 
@@ -37,7 +45,49 @@ const OTHERS: &[&Op] = &[
     &slices::REVERSE,
     &reshape::SPLIT_HEADS,
     &reshape::MERGE_HEADS,
+    &index::GATHER,
+    &index::TAKE,
+    &index::ONE_HOT,
+    &index::IOTA,
+    &index::TOP_K_AXIS,
+    &index::ARGMAX,
+    &rope::ROPE,
+    &rope::SINUSOID,
+    &conv::TOKEN_SHIFT,
+    &conv::SHORT_CONV,
+    &conv::CONV1D,
+    &spectral::FFT,
+    &spectral::IFFT,
+    &spectral::RFFT,
+    &spectral::IRFFT,
 ];
+
+/// Dims that must not be negative at a call of `op`, besides those of its operands and results: where a `slice` starts
+/// and ends, how much a `pad` adds, whether there are k elements to keep. A back end that does not check them would
+/// read outside a tensor. `types` are the operands'.
+pub fn requirements(op: &Op, types: &[Option<&Type>], attrs: &Attrs) -> Result<Vec<Dim>, DimError> {
+    let Some(Type::Tensor(x)) = types.first().copied().flatten() else { return Ok(Vec::new()) };
+    let len = |default: i64| x.axis(attrs.int("axis").unwrap_or(default)).map(|a| &x.shape[a]);
+    let one = Dim::constant(1);
+    match op.name {
+        "slice" => slices::slice_requirements(x, attrs),
+        "pad" | "conv1d" => Ok(slices::pad_widths(attrs).into()),
+        "token_shift" => Ok(conv::shift_requirements(attrs)),
+        "top_k_axis" => match (len(-1), attrs.dim("k")) {
+            (Some(n), Some(k)) => Ok(vec![n.sub(k)?]),
+            _ => Ok(Vec::new()),
+        },
+        "argmax" => len(-1).map(|n| n.sub(&one)).into_iter().collect(),
+        "irfft" => {
+            let n = match attrs.dim("n") {
+                Some(n) => Some(n.clone()),
+                None => len(-1).map(|m| m.sub(&one)?.scale(2)).transpose()?,
+            };
+            n.map(|n| n.sub(&one)).into_iter().collect()
+        }
+        _ => Ok(Vec::new()),
+    }
+}
 
 /// The operations of this group.
 pub static ALL: &[&Op] = &joined();

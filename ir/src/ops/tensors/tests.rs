@@ -31,6 +31,10 @@ impl Random {
     fn reals(&mut self, shape: &[usize]) -> Tensor {
         Tensor::from_fn(Kind::Float, shape, |_| Scalar::Float(self.real()))
     }
+
+    fn ints(&mut self, shape: &[usize], below: u64) -> Tensor {
+        Tensor::from_fn(Kind::Int, shape, |_| Scalar::Int((self.next() % below) as i64))
+    }
 }
 
 fn attrs() -> Attrs {
@@ -351,4 +355,219 @@ fn expansions_of_layout_mean_the_same() {
     let mut r = Random(8);
     let sizes = attrs().with_int("axis", 1).with_dims("sizes", dims(&[3, 0, 1, 7]));
     same("split", &[r.reals(&[3, 11, 2])], sizes);
+    for (heads, features) in [(3, 12), (1, 5), (7, 7), (2, 0)] {
+        for shape in [&[5][..], &[2, 1], &[2, 3, 0]] {
+            let x = r.reals(&[shape, &[features]].concat());
+            same("split_heads", std::slice::from_ref(&x), attrs().with_int("heads", heads));
+            let cut = run("split_heads", std::slice::from_ref(&x), attrs().with_int("heads", heads));
+            if shape.len() > 0 {
+                same("merge_heads", &cut, attrs());
+                assert_eq!(run("merge_heads", &cut, attrs())[0], x);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_and_elements_by_number() {
+    let table = floats(&[3, 2], &[0., 1., 10., 11., 20., 21.]);
+    let ids = Tensor::ints(&[1, 2], vec![2, 0]);
+    assert_eq!(run("gather", &[table.clone(), ids.clone()], attrs())[0], floats(&[1, 2, 2], &[20., 21., 0., 1.]));
+    let last = Tensor::ints(&[], vec![-1]);
+    assert_eq!(run("take", &[table.clone(), last], attrs().with_int("axis", 0))[0], floats(&[2], &[20., 21.]));
+    let swapped = run("take", &[table.clone(), Tensor::ints(&[2], vec![1, 0])], attrs().with_int("axis", 1));
+    assert_eq!(swapped[0], floats(&[3, 2], &[1., 0., 11., 10., 21., 20.]));
+    for (op, id) in [("gather", 3), ("gather", -1), ("take", 3), ("take", -4)] {
+        let outside = results_of(&[Some(table.clone()), Some(Tensor::ints(&[1], vec![id]))], |b, params| {
+            let attrs = if op == "take" { attrs().with_int("axis", 0) } else { attrs() };
+            b.call(find(op).unwrap(), params, attrs, &[], &[]).unwrap()
+        });
+        assert!(outside.unwrap_err().contains("out of range"), "{op} {id}");
+    }
+}
+
+#[test]
+fn the_greatest_and_where_they_are() {
+    let x = floats(&[1, 5], &[1.0, 3.0, f64::NAN, 3.0, f64::NEG_INFINITY]);
+    let best = run("top_k_axis", std::slice::from_ref(&x), attrs().with_int("k", 4));
+    assert_eq!(best[0], floats(&[1, 4], &[3.0, 3.0, 1.0, f64::NEG_INFINITY]));
+    assert_eq!(best[1], Tensor::ints(&[1, 4], vec![1, 3, 0, 4]));
+    assert_eq!(run("argmax", &[x], attrs().with_int("axis", 1))[0], Tensor::ints(&[1], vec![1]));
+    assert!(message("top_k_axis", &[f32s(dims(&[3]))], attrs().with_int("k", 4)).contains("greater"));
+    assert!(message("argmax", &[f32s(dims(&[3, 0]))], attrs().with_int("axis", 1)).contains("empty"));
+    let written = [Some(Type::tensor(DType::I32, dims(&[2, 3])))];
+    let counted = run_written("iota", &[], attrs().with_int("axis", 1), &written);
+    assert_eq!(counted[0], Tensor::ints(&[2, 3], vec![0, 1, 2, 0, 1, 2]));
+    assert!(infer("iota", &[], attrs()).is_err());
+    assert!(infer_written("iota", &[], attrs(), &written).is_err());
+}
+
+#[test]
+fn rotations_and_tables_of_angles() {
+    let x = floats(&[2, 4], &[9., 9., 9., 9., 1., 2., 3., 4.]);
+    let (s, c) = 1f64.sin_cos();
+    let (s2, c2) = 0.01f64.sin_cos();
+    let halves = [c - 3.0 * s, 2.0 * c2 - 4.0 * s2, 3.0 * c + s, 4.0 * c2 + 2.0 * s2];
+    let turned = run("rope", std::slice::from_ref(&x), attrs());
+    assert_eq!(turned[0], floats(&[2, 4], &[&[9.0; 4], &halves[..]].concat()));
+    let pairs = [c - 2.0 * s, 2.0 * c + s, 3.0 * c2 - 4.0 * s2, 4.0 * c2 + 3.0 * s2];
+    let turned = run("rope", std::slice::from_ref(&x), attrs().with_flag("interleaved", true));
+    assert_eq!(turned[0], floats(&[2, 4], &[&[9.0; 4], &pairs[..]].concat()));
+    let part = run("rope", &[x, Tensor::ints(&[2], vec![0, 1])], attrs().with_int("dims", 2));
+    assert_eq!(part[0], floats(&[2, 4], &[9., 9., 9., 9., c - 2.0 * s, 2.0 * c + s, 3., 4.]));
+    let table = run("sinusoid", &[], attrs().with_int("len", 2).with_int("dim", 4));
+    assert_eq!(table[0], floats(&[2, 4], &[0., 1., 0., 1., s, c, s2, c2]));
+    assert!(message("rope", &[f32s(dims(&[2, 3]))], attrs()).contains("even"));
+    assert!(infer("sinusoid", &[], attrs().with_int("len", 2).with_int("dim", 1 << 40)).is_err());
+}
+
+#[test]
+fn taps_along_tokens() {
+    let x = floats(&[4, 1], &[1., 2., 3., 4.]);
+    let shift = |by: i64| run("token_shift", std::slice::from_ref(&x), attrs().with_int("by", by)).remove(0);
+    assert_eq!(shift(1), floats(&[4, 1], &[0., 1., 2., 3.]));
+    assert_eq!(shift(-2), floats(&[4, 1], &[3., 4., 0., 0.]));
+    assert_eq!(shift(9), floats(&[4, 1], &[0.; 4]));
+    let w = floats(&[1, 3], &[100., 10., 1.]);
+    let conv = |a: Attrs| run("short_conv", &[x.clone(), w.clone()], a).remove(0);
+    assert_eq!(conv(attrs().with_flag("causal", true)), floats(&[4, 1], &[1., 12., 123., 234.]));
+    assert_eq!(conv(attrs()), floats(&[4, 1], &[12., 123., 234., 340.]));
+    let wide = attrs().with_flag("causal", true).with_int("dilation", 2);
+    assert_eq!(conv(wide), floats(&[4, 1], &[1., 2., 13., 24.]));
+    let (flags, before) = (attrs().with_flag("causal", true).with_flag("state", true), floats(&[2, 1], &[8., 9.]));
+    let streamed = run_written("short_conv", &[Some(x.clone()), Some(w.clone()), None, Some(before)], flags, &[]);
+    assert_eq!(streamed, [floats(&[4, 1], &[891., 912., 123., 234.]), floats(&[2, 1], &[3., 4.])]);
+    assert!(message("short_conv", &[type_of(&x), type_of(&w)], attrs().with_flag("state", true)).contains("causal"));
+}
+
+#[test]
+fn convolutions_of_channels() {
+    let x = floats(&[3, 2], &[1., 10., 2., 20., 3., 30.]);
+    let w = floats(&[1, 2, 2], &[1., 2., 3., 4.]);
+    let y = run("conv1d", &[x.clone(), w], attrs().with_int("before", 1).with_int("stride", 2));
+    assert_eq!(y[0], floats(&[2, 1], &[42., 188.0]));
+    let w = floats(&[2, 1, 1], &[1., -1.]);
+    let y = run("conv1d", &[x, w, floats(&[2], &[0.5, 0.0])], attrs().with_int("groups", 2));
+    assert_eq!(y[0], floats(&[3, 2], &[1.5, -10., 2.5, -20., 3.5, -30.]));
+    let (x, w) = (f32s(vec![t(), Dim::constant(2)]), f32s(dims(&[4, 2, 3])));
+    let ty = infer("conv1d", &[x.clone(), w.clone()], attrs().with_int("stride", 2).with_int("before", 2));
+    assert_eq!(ty.unwrap()[0].to_string(), "f32[ceil(T/2), 4]");
+    assert!(infer("conv1d", &[x, w.clone()], attrs().with_int("groups", 2)).is_err());
+    assert!(infer("conv1d", &[f32s(dims(&[1, 2])), w], attrs()).is_err());
+}
+
+#[test]
+fn transforms_have_values_and_inverses() {
+    let x = floats(&[4], &[1., 2., 3., 4.]);
+    let y = run("fft", std::slice::from_ref(&x), attrs());
+    assert!(difference(&y, &[floats(&[4], &[10., -2., -2., -2.]), floats(&[4], &[0., 2., 0., -2.])]) < 1e-12);
+    let mut r = Random(3);
+    for n in [1usize, 2, 5, 8, 9] {
+        let x = r.reals(&[2, n]);
+        let half = run("rfft", std::slice::from_ref(&x), attrs());
+        assert_eq!(half[0].shape, [2, n / 2 + 1]);
+        let back = run("irfft", &half, attrs().with_int("n", n as i64));
+        assert!(difference(&back, std::slice::from_ref(&x)) < 1e-12, "{n}");
+        let back = run("ifft", &run("fft", &[x.clone(), r.reals(&[2, n])], attrs()), attrs());
+        assert!(difference(&back[..1], &[x]) < 1e-12, "{n}");
+    }
+    let ty = infer("rfft", &[f32s(vec![t()])], attrs()).unwrap();
+    assert_eq!(ty[0].to_string(), "f32[ceil((T+1)/2)]");
+    assert!(infer("irfft", &[f32s(dims(&[1])), f32s(dims(&[1]))], attrs()).is_err());
+}
+
+#[test]
+fn expansions_of_numbers_and_angles_mean_the_same() {
+    let mut r = Random(9);
+    same("one_hot", &[r.ints(&[2, 3], 9)], attrs().with_int("depth", 7));
+    for (shape, axis) in [(&[3, 5, 2][..], 1), (&[7], 0), (&[0, 3], -1)] {
+        same("argmax", &[r.reals(shape)], attrs().with_int("axis", axis));
+        same("argmax", &[r.ints(shape, 3)], attrs().with_int("axis", axis));
+    }
+    for (len, dim) in [(5, 6), (0, 2), (3, 0)] {
+        let attrs = attrs().with_int("len", len).with_int("dim", dim);
+        same_written("sinusoid", &[], attrs, &[Some(Type::tensor(DType::F64, dims(&[len, dim])))]);
+    }
+    for interleaved in [false, true] {
+        for (shape, turning) in [(&[2, 3, 5, 6][..], 6), (&[4, 7], 4), (&[3, 0, 2], 2), (&[5, 3], 0)] {
+            let attrs = attrs().with_int("dims", turning as i64).with_flag("interleaved", interleaved);
+            let (x, tokens) = (r.reals(shape), shape[shape.len() - 2]);
+            same("rope", std::slice::from_ref(&x), attrs.clone());
+            let pos = r.ints(&[tokens], 100_000);
+            same("rope", &[x.clone(), pos, r.reals(&[turning / 2])], attrs.clone());
+            let inputs = [Some(x), None, Some(r.reals(&[turning / 2]))];
+            same_written("rope", &inputs, attrs, &[]);
+        }
+        let attrs = attrs().with_int("dims", 2).with_flag("interleaved", interleaved);
+        same("rope", &[r.reals(&[2, 3, 5, 3]), r.ints(&[2, 1, 5], 50)], attrs.clone());
+        same("rope", &[r.reals(&[5, 3]), r.ints(&[2, 5], 50)], attrs);
+    }
+}
+
+#[test]
+fn expansions_of_short_mixing_mean_the_same() {
+    let mut r = Random(10);
+    for by in [1, 0, 3, 100, -1, -100] {
+        same("token_shift", &[r.reals(&[2, 5, 3])], attrs().with_int("by", by));
+        same("token_shift", &[r.reals(&[0, 3])], attrs().with_int("by", by));
+    }
+    for (lead, len, taps, dilation) in [(2, 7, 4, 1), (1, 1, 3, 2), (2, 5, 1, 3), (3, 2, 5, 2), (1, 0, 3, 1)] {
+        for bias in [false, true] {
+            let (x, w) = (r.reals(&[lead, len, 3]), r.reals(&[3, taps]));
+            let b = bias.then(|| r.reals(&[3]));
+            let at = attrs().with_int("dilation", dilation as i64);
+            same_written("short_conv", &[Some(x.clone()), Some(w.clone()), b.clone()], at.clone(), &[]);
+            let causal = at.with_flag("causal", true);
+            same_written("short_conv", &[Some(x.clone()), Some(w.clone()), b.clone()], causal.clone(), &[]);
+            let before = r.reals(&[(taps - 1) * dilation, 3]);
+            let streamed = causal.with_flag("state", true);
+            same_written("short_conv", &[Some(x), Some(w), b, Some(before)], streamed, &[]);
+        }
+    }
+}
+
+#[test]
+fn expansions_of_transforms_mean_the_same() {
+    let mut r = Random(11);
+    // One table up to 64, a prime above, one and two stages.
+    for n in [0usize, 1, 2, 7, 64, 67, 70, 130, 66 * 67] {
+        let (x, y) = (r.reals(&[n]), r.reals(&[n]));
+        for op in ["fft", "ifft"] {
+            same(op, &[x.clone(), y.clone()], attrs());
+            same(op, std::slice::from_ref(&x), attrs());
+        }
+        same("rfft", std::slice::from_ref(&x), attrs());
+        let half = run("rfft", std::slice::from_ref(&x), attrs());
+        if n > 0 {
+            same("irfft", &half, attrs().with_int("n", n as i64));
+        }
+    }
+    for axis in [0, 1, -1] {
+        let (x, y) = (r.reals(&[3, 2, 5]), r.reals(&[3, 2, 5]));
+        for n in [1, 3, 4, 7] {
+            let attrs = attrs().with_int("axis", axis).with_int("n", n);
+            for op in ["fft", "ifft", "irfft"] {
+                same(op, &[x.clone(), y.clone()], attrs.clone());
+            }
+            same("rfft", std::slice::from_ref(&x), attrs);
+        }
+    }
+}
+
+#[test]
+fn what_only_a_call_can_tell_is_required() {
+    let x = f32s(vec![t(), Dim::constant(4)]);
+    let of = |name: &str, a: Attrs| {
+        let wanted = super::requirements(find(name).unwrap(), &[Some(&x)], &a).unwrap();
+        wanted.iter().map(|d| d.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        of("slice", attrs().with_int("axis", 0).with_int("start", -3).with_int("end", 9)),
+        ["T-3", "T-9", "-T+12"]
+    );
+    assert_eq!(of("top_k_axis", attrs().with_int("axis", 0).with_int("k", 3)), ["T-3"]);
+    assert_eq!(of("argmax", attrs().with_int("axis", 0)), ["T-1"]);
+    assert_eq!(of("token_shift", attrs().with_dim("by", t())), ["T"]);
+    assert_eq!(of("irfft", attrs().with_int("axis", 0)), ["2*T-3"]);
+    assert!(of("add", attrs()).is_empty());
 }
