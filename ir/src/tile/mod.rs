@@ -6,7 +6,7 @@
 //!
 //! Rules (checked by [`verify`]): a tile is defined once and before use; elements past a tile's counts are absent and
 //! never read; loads and stores stay inside their tensors wherever their guards hold; two grid points never store to
-//! the same element.
+//! the same element, and of an output a grid point may read back what it has stored itself, nothing else.
 
 use crate::dim::Dim;
 use crate::dtype::DType;

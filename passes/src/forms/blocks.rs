@@ -49,10 +49,10 @@ fn bounds(m: &Mix, c: &Condition, rows: &RowBlock, batch: &[Expr]) -> Bounds {
         Condition::FirstColumns(n) => Bounds { high: Some(Expr::from(n)), ..none },
         Condition::Lengths(n) => Bounds { high: Some(lengths(m, *n, batch)), ..none },
         Condition::Diagonal { rows: p, cols: q } => {
-            let block = |row: &Expr| row.clone().floor_div(*p);
+            let block = |row: &Expr| row.clone().floor_div(Expr::from(p));
             Bounds {
-                low: Some(block(&rows.first) * Expr::int(*q)),
-                high: Some((block(&rows.last) + Expr::int(1)) * Expr::int(*q)),
+                low: Some(block(&rows.first) * Expr::from(q)),
+                high: Some((block(&rows.last) + Expr::int(1)) * Expr::from(q)),
             }
         }
         _ => none,
@@ -62,7 +62,8 @@ fn bounds(m: &Mix, c: &Condition, rows: &RowBlock, batch: &[Expr]) -> Bounds {
 fn lengths(m: &Mix, n: mixc_ir::program::ValueId, batch: &[Expr]) -> Expr {
     let Some((_, l)) = m.data.iter().find(|(v, _)| *v == n) else { return Expr::from(&m.ty.cols) };
     let index: Vec<Expr> = l.shape.iter().map(|d| if d.is(1) { Expr::int(0) } else { batch[0].clone() }).collect();
-    l.at(&index)
+    // As the language has it: n is clamped to 0..=S.
+    l.at(&index).max(0).min(Expr::from(&m.ty.cols))
 }
 
 fn position_of(m: &Mix, at: &Position, row: &Expr, batch: &[Expr]) -> Expr {
@@ -140,6 +141,12 @@ pub fn whole_until(m: &Mix, rows: &RowBlock, batch: &[Expr]) -> Option<Expr> {
         });
     }
     Some(end.max(0))
+}
+
+/// The end that counts of a block are reckoned from: the loop's own where it is arithmetic on lengths, else the last
+/// column (counts may not read tensors; what lies past the loop's end is absent from the support then).
+pub fn counted_to(m: &Mix, to: &Expr) -> Expr {
+    if super::buffers_of(to).is_empty() { to.clone() } else { Expr::from(&m.ty.cols) }
 }
 
 /// An expression over the operator's axes, at a batch index, row and column.

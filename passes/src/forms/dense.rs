@@ -85,7 +85,7 @@ impl Sum {
         let masked = mix.support.as_bool() != Some(true);
         let when = |j0: &Expr| blocks::meets(&mix, &block, &batch, j0, bk);
         let last = b.for_blocks(range.from.clone(), range.to.clone(), bk, when, &init, |b, j0, carried| {
-            let cols = Extent::block(bk, j0.clone(), range.to.clone());
+            let cols = Extent::block(bk, j0.clone(), blocks::counted_to(&mix, &range.to));
             let e = scores.tile(b, j0, &cols, depth, masked);
             let at = [j0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)];
             let v = b.map("v", ty, &cols, &width, batched(&x, &a.batch, &out_batch, &at));
@@ -138,7 +138,7 @@ impl Sum {
             |_| None,
             &init,
             |b, j0, carried| {
-                let keys = Extent::block(bk, j0.clone(), range.to.clone());
+                let keys = Extent::block(bk, j0.clone(), blocks::counted_to(&mix, &range.to));
                 let col = j0.clone() + Expr::from(ROW);
                 let value = blocks::at(&mix, &mix.value, &batch, &i, &col);
                 let present = blocks::at(&mix, &mix.support, &batch, &i, &col);

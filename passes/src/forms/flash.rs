@@ -259,8 +259,7 @@ impl Rows {
         let range = blocks::columns(&mix, &block, &batch);
         let scores =
             Scores { mix: &mix, batch: &batch, i0: &i0, rows: &rows, queries: &queries, ty, absent: f64::NEG_INFINITY };
-        let step = |b: &mut TileBuilder, j0: &Expr, to: &Expr, carried: &[TileId], masked: bool| -> Vec<TileId> {
-            let cols = Extent::block(bk, j0.clone(), to.clone());
+        let step = |b: &mut TileBuilder, j0: &Expr, cols: Extent, carried: &[TileId], masked: bool| -> Vec<TileId> {
             let (m, l, o) = (carried[0], carried[1], carried[2]);
             let e = scores.tile(b, j0, &cols, depth, masked);
             let most = b.reduce("most", Combine::Max, Axis::Cols, e);
@@ -286,13 +285,14 @@ impl Rows {
                 bk,
                 |_| None,
                 &state,
-                |b, j0, carried| step(b, j0, &whole, carried, false),
+                |b, j0, carried| step(b, j0, Extent::fixed(bk), carried, false),
             );
             from = whole;
         }
         let when = |j0: &Expr| blocks::meets(&mix, &block, &batch, j0, bk);
+        let counted = blocks::counted_to(&mix, &range.to);
         let last = b.for_blocks(from, range.to.clone(), bk, when, &state, |b, j0, carried| {
-            step(b, j0, &range.to, carried, masked)
+            step(b, j0, Extent::block(bk, j0.clone(), counted.clone()), carried, masked)
         });
         let mut at = out_batch.clone();
         at.extend([i0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)]);

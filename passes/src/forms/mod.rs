@@ -12,6 +12,7 @@ pub mod map;
 pub mod norm;
 pub mod recurrent_scan;
 pub mod reduce;
+pub mod scan_2d;
 pub mod top_k;
 pub mod triangular_inverse;
 
@@ -173,6 +174,26 @@ pub fn apply(
         }
     }
 }
+
+/// Operations that are lowered as they are although they have an expansion: one kernel does them better.
+pub fn lowers_whole(op: &str) -> bool {
+    matches!(op, "linear" | "split_heads" | "merge_heads" | "layer_norm" | "rms_norm" | "softmax_axis")
+}
+
+/// The forms with one line each; the names that reports use.
+pub static CATALOGUE: &[(&str, &str)] = &[
+    ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
+    ("recurrent_scan", "a semiseparable operator as a recurrence over a state, token after token"),
+    ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
+    ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
+    ("top_k", "the k greatest of every row by a threshold"),
+    ("dense", "the product with a matrix of elements, formed block by block"),
+    ("gemm", "a product of matrices by packed panels, with what follows joined to it"),
+    ("map", "elementwise work"),
+    ("reduce", "sums, maxima and running sums along an axis, and contractions of expressions"),
+    ("norm", "row normalisations: layer norm, root-mean-square norm, softmax of a row"),
+    ("layout", "elements moved, none computed"),
+];
 
 /// Tile capacity for a dim: its greatest value up to `cap`.
 pub fn capacity(cx: &Context<'_>, d: &Dim, cap: usize) -> usize {

@@ -173,7 +173,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 .find(|(v, _)| *v == n)
                 .map(|(_, l)| l.clone())
                 .ok_or_else(|| cx.fail("lengths are lost"))?;
-            i.clone() + (lengths_at(&l) - Expr::from(&ty.rows))
+            let valid = lengths_at(&l).max(0).min(Expr::from(&ty.cols));
+            i.clone() + (valid - Expr::from(&ty.rows))
         }
     };
     let plain = |value: Expr, support: Expr| Mix {
@@ -480,7 +481,11 @@ pub fn element_callback<'d>(batch: &'d [Dim], data: &'d [(ValueId, Lambda)]) -> 
         if tail.is_empty() {
             return lengths_at(l);
         }
-        batched(l, batch, &axes(batch.len()), tail)
+        // A mask may be broadcast along rows or columns: an axis of 1 is read at 0.
+        let own = &l.shape[l.shape.len() - tail.len()..];
+        let tail: Vec<Expr> =
+            tail.iter().zip(own).map(|(e, d)| if d.is(1) { Expr::int(0) } else { e.clone() }).collect();
+        batched(l, batch, &axes(batch.len()), &tail)
     }
 }
 

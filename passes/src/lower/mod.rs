@@ -13,6 +13,7 @@ mod tensors;
 pub use lambda::{Lambda, axes, axis};
 pub use mixing::{Mix, RowStep, Special, batch_index, batched, materialise};
 pub use program::Scribe;
+pub use tensors::guard_loads;
 
 use crate::forms;
 use mixc_ir::diag::Diagnostic;

@@ -80,6 +80,16 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
             }
             Ok(out)
         }
+        "ssm2d" => {
+            let x = cx.read_stored(cx.operand(node, 0)?)?;
+            let parameters = (1..9)
+                .map(|k| {
+                    let v = cx.operand(node, k)?;
+                    cx.read_stored(v)
+                })
+                .collect::<Result<Vec<_>, Failure>>()?;
+            single(forms::scan_2d::scan(cx, &x, &parameters)?)
+        }
         "conv1d" => open(conv1d(cx, node, &shape, dtype)?),
         "merge_heads" | "reshape" | "transpose" => {
             let v = cx.operand(node, 0)?;

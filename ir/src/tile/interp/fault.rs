@@ -86,6 +86,13 @@ pub enum TileFault {
     Shapes(String),
     /// A value is of the wrong kind.
     Kinds(String),
+    /// An element of an output is read that this grid point has not stored.
+    NotOwn {
+        /// The tensor.
+        name: String,
+        /// The index.
+        index: Vec<i64>,
+    },
     /// A solve meets a zero on the diagonal.
     Singular {
         /// The row.
@@ -114,6 +121,9 @@ impl fmt::Display for TileFault {
             TileFault::StoredTwice { name, index } => write!(f, "element {index:?} of `{name}` is written twice"),
             TileFault::NeverStored { name, first, count } => {
                 write!(f, "{count} elements of `{name}` are never written, first the one at {first}")
+            }
+            TileFault::NotOwn { name, index } => {
+                write!(f, "element {index:?} of output `{name}` is read, which this grid point has not stored")
             }
             TileFault::WrongRole(name) => write!(f, "`{name}` is an output that is read or an input that is written"),
             TileFault::Absent { name, row, col, counts } => {

@@ -73,6 +73,8 @@ struct Memory<'a> {
     input: Option<&'a Tensor>,
     /// What is written, `None` where nothing was yet; empty for an input.
     written: Vec<Option<Scalar>>,
+    /// The grid point, by number, that wrote each element.
+    writer: Vec<usize>,
 }
 
 struct Machine<'a> {
@@ -83,6 +85,8 @@ struct Machine<'a> {
     tiles: Vec<Option<Rc<Value>>>,
     /// The step being run, for errors.
     at: String,
+    /// The grid point being run, counted from 1.
+    point: usize,
 }
 
 /// The program with every dimension replaced by its value, so that evaluation meets numbers only.
@@ -124,6 +128,7 @@ pub fn interpret(
         vars: vec![None; concrete.vars as usize],
         tiles: vec![None; concrete.tiles.len()],
         at: String::new(),
+        point: 0,
     };
     let done = machine.grid(0);
     done.and_then(|()| machine.outputs()).map_err(|fault| TileError {
@@ -163,7 +168,8 @@ fn memory<'a>(program: &TileProgram, dims: &DimValues, inputs: &[&'a Tensor]) ->
                 (Some(given), Vec::new())
             }
         };
-        memory.push(Memory { strides: strides(&shape), shape, input, written });
+        let writer = vec![0; written.len()];
+        memory.push(Memory { strides: strides(&shape), shape, input, written, writer });
     }
     Ok(memory)
 }
@@ -202,6 +208,7 @@ impl Machine<'_> {
     fn grid(&mut self, axis: usize) -> Result<(), TileFault> {
         let program = self.program;
         let Some(a) = program.grid.get(axis) else {
+            self.point += 1;
             let done = self.block(&program.body);
             return done.map(|()| self.forget(&program.body));
         };
@@ -314,6 +321,7 @@ impl Machine<'_> {
                         if memory.written[place].replace(x).is_some() {
                             return Err(TileFault::StoredTwice { name, index });
                         }
+                        memory.writer[place] = self.point;
                     }
                 }
                 Ok(())
@@ -476,9 +484,6 @@ impl Machine<'_> {
         let unknown = || TileFault::WrongRole(format!("m{}", l.tensor.0));
         let slow = self.program.tensors.get(l.tensor.0 as usize).ok_or_else(unknown)?;
         let memory = &self.memory[l.tensor.0 as usize];
-        let Some(input) = memory.input else {
-            return Err(TileFault::WrongRole(slow.name.clone()));
-        };
         let reads = match &l.guard {
             None => true,
             Some(g) => self.boolean(g, at)?,
@@ -493,9 +498,16 @@ impl Machine<'_> {
                 Kind::Bool => Scalar::Bool(fill.as_bool()),
             });
         }
-        match flat(&memory.shape, &memory.strides, &index) {
-            Some(place) => Ok(input.get(place)),
-            None => Err(TileFault::LoadOutside { name: slow.name.clone(), index, shape: memory.shape.clone() }),
+        let Some(place) = flat(&memory.shape, &memory.strides, &index) else {
+            return Err(TileFault::LoadOutside { name: slow.name.clone(), index, shape: memory.shape.clone() });
+        };
+        if let Some(input) = memory.input {
+            return Ok(input.get(place));
+        }
+        // A grid point may read back what it has stored itself, and nothing else of an output.
+        match memory.written[place] {
+            Some(x) if memory.writer[place] == self.point => Ok(x),
+            _ => Err(TileFault::NotOwn { name: slow.name.clone(), index }),
         }
     }
 

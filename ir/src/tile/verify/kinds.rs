@@ -1,6 +1,6 @@
 //! Kinds of expressions, and what may occur in an expression where it stands.
 
-use super::{Extent, Place, Role, TileType, Verifier};
+use super::{Extent, Place, TileType, Verifier};
 use crate::dtype::DType;
 use crate::expr::{Binary, COL, Expr, Kind, Load, Node, Pick, ROW, Unary};
 
@@ -109,9 +109,6 @@ impl Verifier<'_> {
             self.report(format!("there is no tensor m{}", l.tensor.0));
             return None;
         };
-        if slow.role != Role::Input {
-            self.report(format!("output `{}` is read", slow.name));
-        }
         self.index(&l.index, slow.shape.len(), place);
         if let Some(g) = &l.guard {
             self.expect(g, Kind::Bool, place, "a guard");

@@ -8,8 +8,8 @@
 //! - **Tiles.** Caps are 1 to [`MAX_AXIS`], their product at most [`MAX_ELEMENTS`]. Counts are integers over dims and
 //!   the variables in scope where the tile is defined, constant ones 0 to the cap. A tile is defined once, read after
 //!   that and in its scope: tiles made in a loop's body end with the turn.
-//! - **Expressions.** Operands of one operation have one kind, the one that it takes. `arg` does not occur. Loads read
-//!   inputs, with one integer an axis and a boolean guard. Tiles are read in maps and stores only; an axis read at ROW
+//! - **Expressions.** Operands of one operation have one kind, the one that it takes. `arg` does not occur. Loads have
+//!   one integer an axis and a boolean guard; of an output a grid point reads back what it stored itself. Tiles are read in maps and stores only; an axis read at ROW
 //!   or COL is as long as what is iterated over, an axis read at zero has length 1.
 //! - **Maps** give the kind of their tile.
 //! - **Dots** have real operands, inner axes of one length, rows of `a`, columns of `b`, and an accumulator of the
