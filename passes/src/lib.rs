@@ -4,3 +4,4 @@
 
 pub mod forms;
 pub mod lower;
+pub mod memory;
