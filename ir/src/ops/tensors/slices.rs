@@ -118,7 +118,8 @@ fn eval_slice(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     }
     let own = strides(&x.shape);
     let mut steps = own.clone();
-    steps[axis] *= range.step as usize;
+    // A step beyond the axis is only ever multiplied by 0.
+    steps[axis] = steps[axis].wrapping_mul(range.step as usize);
     Ok(vec![pick(&x, &shape, 0.0, |at| Some(start * own[axis] + flat(at, &steps))).into()])
 }
 

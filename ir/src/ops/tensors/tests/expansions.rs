@@ -20,6 +20,15 @@ fn expansions_of_layout_mean_the_same() {
     let mut r = Random(8);
     let sizes = attrs().with_int("axis", 1).with_dims("sizes", dims(&[3, 0, 1, 7]));
     same("split", &[r.reals(&[3, 11, 2])], sizes);
+    for (heads, features) in [(3, 12), (1, 5), (7, 7), (2, 0)] {
+        for shape in [&[5][..], &[2, 1], &[2, 3, 0]] {
+            let x = r.reals(&[shape, &[features]].concat());
+            same("split_heads", std::slice::from_ref(&x), attrs().with_int("heads", heads));
+            let cut = run("split_heads", std::slice::from_ref(&x), attrs().with_int("heads", heads));
+            same("merge_heads", &cut, attrs());
+            assert_eq!(run("merge_heads", &cut, attrs())[0], x);
+        }
+    }
 }
 
 #[test]
@@ -73,6 +82,54 @@ fn expansions_of_short_mixing_mean_the_same() {
 }
 
 #[test]
+fn expansions_of_transforms_mean_the_same() {
+    let mut r = Random(11);
+    // One table up to 64, a prime above, one and two stages.
+    for n in [0usize, 1, 2, 7, 64, 67, 70, 130, 66 * 67] {
+        let (x, y) = (r.reals(&[n]), r.reals(&[n]));
+        for op in ["fft", "ifft"] {
+            same(op, &[x.clone(), y.clone()], attrs());
+            same(op, std::slice::from_ref(&x), attrs());
+        }
+        same("rfft", std::slice::from_ref(&x), attrs());
+        let half = run("rfft", std::slice::from_ref(&x), attrs());
+        if n > 0 {
+            same("irfft", &half, attrs().with_int("n", n as i64));
+        }
+    }
+    for axis in [0, 1, -1] {
+        let (x, y) = (r.reals(&[3, 2, 5]), r.reals(&[3, 2, 5]));
+        for n in [1, 3, 4, 7] {
+            let attrs = attrs().with_int("axis", axis).with_int("n", n);
+            for op in ["fft", "ifft", "irfft"] {
+                same(op, &[x.clone(), y.clone()], attrs.clone());
+            }
+            same("rfft", std::slice::from_ref(&x), attrs);
+        }
+    }
+}
+
+/// Checks that a call's expansion has the call's types.
+fn same_types(op: &'static Op, types: &[Option<Type>], attrs: &Attrs, dims: Vec<DimItem>, results: &[Type]) {
+    let mut b = Builder::new("test", dims);
+    let params: Vec<Option<ValueId>> = types.iter().map(|ty| ty.clone().map(|ty| b.param("p", ty))).collect();
+    let written: Vec<Option<Type>> = results.iter().cloned().map(Some).collect();
+    let bounds = b.bounds().clone();
+    let call = Call {
+        op,
+        types: types.iter().map(Option::as_ref).collect(),
+        structures: vec![None; types.len()],
+        values: params,
+        attrs,
+        written: &written,
+        bounds: &bounds,
+    };
+    let expanded = op.expand.expect("it has an expansion")(&mut b, &call).expect("the expansion is well typed");
+    let expanded: Vec<Type> = expanded.into_iter().map(|v| b.ty(v).clone()).collect();
+    assert_eq!(expanded, results, "{op:?}{attrs}");
+}
+
+#[test]
 fn examples_run_and_keep_their_promises() {
     let mut r = Random(12);
     for op in crate::ops::tensors::ALL {
@@ -104,6 +161,31 @@ fn examples_run_and_keep_their_promises() {
             };
             let expected: Vec<Tensor> = results.iter().zip(&with(other.clone())).map(|(a, b)| mixed(a, b)).collect();
             assert!(difference(&with(mixed(&given[k], &other)), &expected) < 1e-9, "{op:?} is not linear in {k}");
+        }
+    }
+}
+
+#[test]
+fn expansions_have_the_types_of_their_calls() {
+    for op in crate::ops::tensors::ALL.iter().filter(|op| op.expand.is_some()) {
+        let has_data = op.operands.iter().any(|o| o.kind == OperandKind::Data);
+        for data in ["f32", "bf16", "f64"].into_iter().filter(|&d| d == "f32" || has_data) {
+            let program = check(&op.example.replace("f32", data)).unwrap_or_else(|e| panic!("{op:?}: {e:?}"));
+            for node in program.nodes.iter().filter(|n| n.op_name() == Some(op.name)) {
+                let types: Vec<Option<Type>> = node.operands.iter().map(|v| v.map(|v| program.ty(v).clone())).collect();
+                let results: Vec<Type> = node.results.iter().map(|v| program.ty(*v).clone()).collect();
+                same_types(op, &types, &node.attrs, program.dims.clone(), &results);
+            }
+        }
+    }
+    let half = Type::tensor(DType::F16, vec![Dim::constant(3), t(), Dim::constant(4)]);
+    for (name, operands) in [("fft", 2), ("ifft", 1), ("rfft", 1), ("irfft", 2)] {
+        let one = attrs().with_int("axis", 1).with_dim("n", t().add(&Dim::constant(1)).unwrap());
+        for a in [one, attrs().with_int("axis", 1).with_dim("n", t()), attrs().with_int("n", 130)] {
+            let types = vec![half.clone(); operands];
+            let results = infer(name, &types, a.clone()).expect("it is well typed");
+            let types: Vec<Option<Type>> = types.into_iter().map(Some).collect();
+            same_types(find(name).unwrap(), &types, &a, symbols(), &results);
         }
     }
 }

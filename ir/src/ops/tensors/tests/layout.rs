@@ -29,6 +29,7 @@ fn slices_count_from_the_end_and_stay_inside() {
     assert_eq!(slice(attrs().with_int("start", -2)), floats(&[2], &[3., 4.]));
     assert_eq!(slice(attrs().with_int("end", -1).with_int("step", 3)), floats(&[2], &[0., 3.]));
     assert_eq!(slice(attrs().with_int("start", 5)), floats(&[0], &[]));
+    assert_eq!(slice(attrs().with_int("start", 3).with_int("step", i64::MAX)), floats(&[1], &[3.]));
     let long = f32s(vec![t(), Dim::constant(2)]);
     let ty = infer("slice", std::slice::from_ref(&long), attrs().with_int("axis", 0).with_int("start", -3));
     assert_eq!(ty.unwrap()[0].dims()[0], Dim::constant(3));

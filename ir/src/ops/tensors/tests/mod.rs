@@ -9,7 +9,7 @@ use crate::diag::Fault;
 use crate::dim::{Dim, DimValues};
 use crate::dtype::DType;
 use crate::expr::{Kind, Scalar};
-use crate::op::{Call, Law, Op};
+use crate::op::{Call, Law, Op, OperandKind};
 use crate::ops::find;
 use crate::program::{Builder, DimItem, ValueId};
 use crate::reference::{Weights, interpret};
