@@ -5,3 +5,4 @@
 pub mod forms;
 pub mod lower;
 pub mod memory;
+pub mod rewrite;

@@ -1,0 +1,516 @@
+//! What the rules' third column may say: small functions over types, supports, attributes and constants, by name.
+//! Each gives `None` where it does not hold or cannot be computed, and the rule then does not apply.
+
+use super::facts::{Surroundings, ValueFact};
+use mixc_ir::attr::{AttrValue, Attrs, Real};
+use mixc_ir::dim::Dim;
+use mixc_ir::op::Call;
+use mixc_ir::support::{Condition, Position, Support};
+use mixc_ir::ty::{Align, MixType, TensorType, Type};
+
+/// What a function is given.
+#[derive(Clone, Debug)]
+pub enum Argument {
+    /// A value.
+    Value(ValueFact),
+    /// An attribute, or what is not given.
+    Attr(Option<AttrValue>),
+    /// The attributes of a spread.
+    Attrs(Attrs),
+    /// A number that stands in the rule.
+    Number(f64),
+    /// A word that stands in the rule.
+    Word(String),
+}
+
+/// What a function gives.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The condition holds.
+    Holds,
+    /// An attribute, or that it is not given.
+    Attr(Option<AttrValue>),
+    /// The attributes of a spread.
+    Attrs(Attrs),
+    /// A constant with one number everywhere.
+    Constant(f64, Type),
+}
+
+/// A condition or computation.
+pub type Function = fn(&Surroundings, &[Argument]) -> Option<Outcome>;
+
+/// The function of that name.
+pub fn find(name: &str) -> Option<Function> {
+    TABLE.iter().find(|(n, _)| *n == name).map(|(_, f)| *f)
+}
+
+/// All functions.
+const TABLE: &[(&str, Function)] = &[
+    ("operator", |_, a| holds(mix(a, 0).is_some())),
+    ("number", |_, a| holds(number(a, 0).is_some())),
+    ("not_number", |_, a| holds(number(a, 0).is_none())),
+    ("one", |_, a| holds(number(a, 0) == Some(1.0))),
+    ("positive", |_, a| holds(value(a, 0)?.positive)),
+    ("square", square),
+    ("nonempty_rows", nonempty_rows),
+    ("same_rank", |_, a| holds(tensor(a, 0)?.rank() == tensor(a, 1)?.rank())),
+    ("fits", fits),
+    ("keeps_position", |_, a| holds(!attrs(a, 0)?.flag("align"))),
+    ("before", before),
+    ("product", product),
+    ("quotient", quotient),
+    ("number_like", number_like),
+    ("reciprocal_like", |_, a| constant(1.0 / number(a, 0).filter(|x| *x != 0.0)?, a, 1)),
+    ("log_like", |_, a| constant(number(a, 0).filter(|x| *x > 0.0)?.ln(), a, 1)),
+    ("attr_number", |_, a| Some(Outcome::Attr(Some(float(number(a, 0)?))))),
+    ("zero_decays", zero_decays),
+    ("log_decays", log_decays),
+    ("ones_column", ones_column),
+    ("column_shape", |_, a| appended_shape(a, 1)),
+    ("matrix_shape", |_, a| appended_shape(a, 2)),
+    ("decay_column_shape", decay_column_shape),
+    ("decay_shape", decay_shape),
+    ("lora_factor", lora_factor),
+    ("negated_int", |_, a| Some(Outcome::Attr(Some(AttrValue::Dim(Dim::constant(-int(a, 0)?)))))),
+    ("negative_int", |_, a| holds(int(a, 0).is_some_and(|n| n < 0))),
+    ("canonical_mask", canonical_mask),
+    ("both_masks", both_masks),
+    ("masks_out_of_order", masks_out_of_order),
+    ("held", held),
+    ("axis_from_end", axis_from_end),
+    ("composed_perm", composed_perm),
+    ("identity_perm", identity_perm),
+    ("swaps_matrix", swaps_matrix),
+    ("toggled_a", |_, a| toggled(a, "transpose_a")),
+    ("toggled_b", |_, a| toggled(a, "transpose_b")),
+    ("last_axis", last_axis),
+    ("allowed", allowed),
+    ("allowed_or", allowed_or),
+    ("searchable", searchable),
+];
+
+fn holds(condition: bool) -> Option<Outcome> {
+    condition.then_some(Outcome::Holds)
+}
+
+fn value(a: &[Argument], k: usize) -> Option<&ValueFact> {
+    match a.get(k)? {
+        Argument::Value(v) => Some(v),
+        _ => None,
+    }
+}
+
+fn tensor(a: &[Argument], k: usize) -> Option<&TensorType> {
+    value(a, k)?.ty.as_tensor()
+}
+
+fn mix(a: &[Argument], k: usize) -> Option<&MixType> {
+    value(a, k)?.ty.as_mix()
+}
+
+fn attr(a: &[Argument], k: usize) -> Option<&AttrValue> {
+    match a.get(k)? {
+        Argument::Attr(value) => value.as_ref(),
+        _ => None,
+    }
+}
+
+fn attrs(a: &[Argument], k: usize) -> Option<&Attrs> {
+    match a.get(k)? {
+        Argument::Attrs(attrs) => Some(attrs),
+        _ => None,
+    }
+}
+
+fn int(a: &[Argument], k: usize) -> Option<i64> {
+    match attr(a, k)? {
+        AttrValue::Dim(d) => d.as_constant(),
+        _ => None,
+    }
+}
+
+/// A number: of the rule, of an attribute, or of a constant value.
+fn number(a: &[Argument], k: usize) -> Option<f64> {
+    match a.get(k)? {
+        Argument::Number(x) => Some(*x),
+        Argument::Attr(Some(AttrValue::Float(x))) => Some(x.0),
+        Argument::Value(v) => v.splat,
+        _ => None,
+    }
+}
+
+/// As [`number`], with 1 for an attribute that is not given.
+fn factor(a: &[Argument], k: usize) -> Option<f64> {
+    match a.get(k)? {
+        Argument::Attr(None) => Some(1.0),
+        _ => number(a, k),
+    }
+}
+
+fn float(x: f64) -> AttrValue {
+    AttrValue::Float(Real(x))
+}
+
+/// A factor as an attribute whose default is 1.
+fn factor_attr(x: f64) -> Option<Outcome> {
+    x.is_finite().then(|| Outcome::Attr((x != 1.0).then(|| float(x))))
+}
+
+/// A scalar constant of the element type of argument `k`. Numbers that a half type would round are left alone.
+fn constant(x: f64, a: &[Argument], k: usize) -> Option<Outcome> {
+    let dtype = value(a, k)?.ty.dtype();
+    let ty = Type::tensor(dtype, Vec::new());
+    (x.is_finite() && (!dtype.is_half() || dtype.round(x) == x)).then_some(Outcome::Constant(x, ty))
+}
+
+/// As many rows as columns: of an operator, or the tokens of two tensors `[.., tokens, features]`.
+fn square(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    if let Some(m) = mix(a, 0) {
+        return holds(m.rows == m.cols);
+    }
+    let tokens = |k| tensor(a, k)?.shape.iter().rev().nth(1);
+    holds(tokens(0)? == tokens(1)?)
+}
+
+/// Whether every row of an operator has a column in its support, and there are columns.
+fn nonempty_rows(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (m, support) = (mix(a, 0)?, &value(a, 0)?.structure.as_ref()?.support);
+    let columns = m.cols.bounds(&around.bounds).is_ok_and(|(low, _)| low >= 1);
+    let reaches = |c: &Condition| match c {
+        // The diagonal is inside.
+        Condition::AtMost { by, at } => {
+            m.rows == m.cols && !matches!(at, Position::Lengths(_)) && by.as_constant().is_some_and(|n| n >= 0)
+        }
+        Condition::AtLeast { by, at } => {
+            m.rows == m.cols && !matches!(at, Position::Lengths(_)) && by.as_constant().is_some_and(|n| n <= 0)
+        }
+        _ => false,
+    };
+    holds(columns && support.regions.iter().any(|r| r.iter().all(reaches)))
+}
+
+/// `fits(?m, ?t, n)`: the batch dims of tensor t, which are all but its last n, add none to the operator's.
+fn fits(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (m, t, matrix) = (mix(a, 0)?, tensor(a, 1)?, number(a, 2)? as usize);
+    holds(t.rank().saturating_sub(matrix) <= m.batch.len())
+}
+
+/// Whether the first value stands before the second in the order of the inputs: the one order that spellings share.
+fn before(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    holds(value(a, 0)?.input? < value(a, 1)?.input?)
+}
+
+/// The product of factors, as an attribute whose default is 1.
+fn product(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    factor_attr(factor(a, 0)? * factor(a, 1)?)
+}
+
+fn quotient(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    factor_attr(factor(a, 0)? / factor(a, 1).filter(|x| *x != 0.0)?)
+}
+
+/// A number as a scalar constant of the element type of the second argument.
+fn number_like(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    constant(number(a, 0)?, a, 1)
+}
+
+/// Log decays of 0 for the rows of c `[.., T, N]`.
+fn zero_decays(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    decays(0.0, tensor(a, 0)?)
+}
+
+/// Log decays for the rows of c `[.., T, N]`, of a decay that is a number above 0.
+fn log_decays(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    decays(number(a, 0).filter(|g| *g > 0.0)?.ln(), tensor(a, 1)?)
+}
+
+fn decays(log: f64, c: &TensorType) -> Option<Outcome> {
+    let tokens = c.shape.iter().rev().nth(1)?.clone();
+    let mut shape = vec![Dim::constant(1); c.rank().checked_sub(2)?];
+    shape.push(tokens);
+    Some(Outcome::Constant(log, Type::tensor(c.dtype.accumulator(), shape)))
+}
+
+/// A column of ones that an operator can be applied to, of the element type of x.
+fn ones_column(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (m, x) = (mix(a, 0)?, tensor(a, 1)?);
+    Some(Outcome::Constant(1.0, Type::tensor(x.dtype, vec![m.cols.clone(), Dim::constant(1)])))
+}
+
+fn dims_attr(dims: Vec<Dim>) -> Option<Outcome> {
+    Some(Outcome::Attr(Some(AttrValue::List(dims.into_iter().map(AttrValue::Dim).collect()))))
+}
+
+/// The dims of a tensor, then `ones` axes of length 1.
+fn appended_shape(a: &[Argument], ones: usize) -> Option<Outcome> {
+    let mut shape = tensor(a, 0)?.shape.clone();
+    shape.extend(vec![Dim::constant(1); ones]);
+    dims_attr(shape)
+}
+
+/// `(?g, ?c)`: g over the batch dims, with axes of length 1 before and after, to the rank of c `[.., T, N]` less one.
+fn decay_column_shape(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (g, c) = (tensor(a, 0)?, tensor(a, 1)?);
+    let mut shape = vec![Dim::constant(1); c.rank().checked_sub(2)?.checked_sub(g.rank())?];
+    shape.extend(g.shape.iter().cloned());
+    shape.push(Dim::constant(1));
+    dims_attr(shape)
+}
+
+/// As [`decay_column_shape`], with T in the place of the last axis.
+fn decay_shape(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let tokens = tensor(a, 1)?.shape.iter().rev().nth(1)?.clone();
+    match decay_column_shape(around, a)? {
+        Outcome::Attr(Some(AttrValue::List(mut dims))) => {
+            *dims.last_mut()? = AttrValue::Dim(tokens);
+            Some(Outcome::Attr(Some(AttrValue::List(dims))))
+        }
+        _ => None,
+    }
+}
+
+/// `(?alpha, ?a)`: alpha / r for a `[r, D]`.
+fn lora_factor(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let rank = tensor(a, 1)?.shape.first()?.as_constant().filter(|r| *r > 0)?;
+    constant(number(a, 0)? / rank as f64, a, 1)
+}
+
+/// The one spelling of a mask's attributes; `None` when they have it.
+fn canonical_mask(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (m, given) = (mix(a, 0)?, attrs(a, 1)?);
+    let canonical = spelled(given, m);
+    (canonical != *given).then_some(Outcome::Attrs(canonical))
+}
+
+/// Bounds instead of windows where there is no sink; `causal` for `right = 0`; nothing that says nothing.
+fn spelled(given: &Attrs, m: &MixType) -> Attrs {
+    let (mut left, mut right) = (given.dim("left").cloned(), given.dim("right").cloned());
+    let causal = given.flag("causal");
+    let mut window = given.dim("window").cloned();
+    if let Some(reach) = window.as_ref().filter(|_| !given.has("sink")).and_then(|w| w.sub(&Dim::constant(1)).ok()) {
+        // Symbolic bounds that cannot be compared stay beside the window.
+        let (l, r) = (least(&left, &reach), if causal { right.clone() } else { least(&right, &reach) });
+        if l.is_some() && (causal || r.is_some()) {
+            (left, right, window) = (l, r, None);
+        }
+    }
+    // With j <= i' it makes no difference whether a window, which reads the flag, also ends to the right.
+    let (causal, right) = match right.as_ref().map(|r| (r, r.as_constant())) {
+        None => (causal, None),
+        Some((_, Some(0))) => (true, None),
+        Some((_, Some(n))) if causal && n > 0 => (true, None),
+        Some((r, Some(n))) => (causal && n > 0, Some(r.clone())),
+        Some((r, None)) => (causal, Some(r.clone())),
+    };
+    let mut out = Attrs::new().with_flag("causal", causal);
+    for (name, bound) in [("left", left), ("right", right), ("window", window.clone())] {
+        if let Some(bound) = bound {
+            out = out.with_dim(name, bound);
+        }
+    }
+    if let (Some(sink), Some(_)) = (given.get("sink"), window) {
+        out = out.with("sink", sink.clone());
+    }
+    if let Some(block) = given.get("block") {
+        out = out.with("block", block.clone());
+    }
+    if let Some(step) = given.get("dilation").filter(|_| given.int("dilation") != Some(1)) {
+        out = out.with("dilation", step.clone());
+    }
+    // With as many rows as columns both ends are the same, unless lengths move the rows.
+    if given.name("align") == Some("start") && !out.is_empty() && (m.rows != m.cols || m.align != Align::End) {
+        out = out.with_name("align", "start");
+    }
+    out
+}
+
+/// The lesser of a bound, if any, and another, where the dims tell.
+fn least(a: &Option<Dim>, b: &Dim) -> Option<Dim> {
+    let Some(a) = a else { return Some(b.clone()) };
+    let difference = a.sub(b).ok()?.as_constant()?;
+    Some(if difference <= 0 { a.clone() } else { b.clone() })
+}
+
+/// The attributes of one mask that says what two say.
+fn both_masks(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (m, x, y) = (mix(a, 0)?, attrs(a, 1)?, attrs(a, 2)?);
+    if x.name("align").unwrap_or("end") != y.name("align").unwrap_or("end") {
+        return None;
+    }
+    // Only one of them may have a window that a sink is joined to: two unions have no common spelling.
+    let windowed = |m: &Attrs| m.has("window");
+    if windowed(x) && windowed(y) {
+        return None;
+    }
+    let mut out = Attrs::new().with_flag("causal", x.flag("causal") || y.flag("causal"));
+    for name in ["left", "right"] {
+        let bound = match (x.dim(name), y.dim(name)) {
+            (Some(b), Some(c)) => Some(least(&Some(b.clone()), c)?),
+            (b, c) => b.or(c).cloned(),
+        };
+        if let Some(bound) = bound {
+            out = out.with_dim(name, bound);
+        }
+    }
+    for name in ["window", "sink", "align"] {
+        if let Some(value) = x.get(name).or(y.get(name)) {
+            out = out.with(name, value.clone());
+        }
+    }
+    let whole = |name: &str, join: fn(i64, i64) -> Option<i64>| match (x.int(name), y.int(name)) {
+        (Some(b), Some(c)) => join(b, c).map(Some),
+        (b, c) => Some(b.or(c)),
+    };
+    // Blocks inside of blocks are the smaller ones; multiples of two numbers are those of their least common multiple.
+    let nested = |b: i64, c: i64| match (b.min(c), b.max(c)) {
+        (small, large) if small > 0 && large % small == 0 => Some(small),
+        _ => None,
+    };
+    if let Some(block) = whole("block", nested)? {
+        out = out.with_int("block", block);
+    }
+    if let Some(step) = whole("dilation", common_multiple)? {
+        out = out.with_int("dilation", step);
+    }
+    Some(Outcome::Attrs(spelled(&out, m)))
+}
+
+fn common_multiple(a: i64, b: i64) -> Option<i64> {
+    let (mut x, mut y) = (a, b);
+    while y != 0 {
+        (x, y) = (y, x % y);
+    }
+    (x > 0).then(|| (a / x).checked_mul(b)).flatten()
+}
+
+/// Whether two masks that cannot be one stand in the wrong order, inner first.
+fn masks_out_of_order(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (x, y) = (attrs(a, 1)?, attrs(a, 2)?);
+    holds(both_masks(around, a).is_none() && x > y)
+}
+
+/// Whether an operator's support is within what a mask leaves.
+fn held(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (v, given) = (value(a, 0)?, attrs(a, 1)?);
+    let m = v.ty.as_mix()?;
+    let op = mixc_ir::ops::find("mask")?;
+    let call = Call {
+        op,
+        types: vec![Some(&v.ty)],
+        structures: vec![None],
+        values: vec![None],
+        attrs: given,
+        written: &[],
+        bounds: &around.bounds,
+    };
+    let own = by_row((op.structure?)(&call).support, m);
+    let support = by_row(v.structure.as_ref()?.support.clone(), m);
+    holds(support.intersect(&own) == support)
+}
+
+/// The support with positions from the end as row numbers, where both are the same.
+fn by_row(mut support: Support, m: &MixType) -> Support {
+    if m.rows != m.cols {
+        return support;
+    }
+    for condition in support.regions.iter_mut().flatten() {
+        match condition {
+            Condition::AtMost { at, .. }
+            | Condition::AtLeast { at, .. }
+            | Condition::SameBlock { at, .. }
+            | Condition::Dilated { at, .. }
+                if *at == Position::End =>
+            {
+                *at = Position::Row;
+            }
+            _ => {}
+        }
+    }
+    // The union with nothing brings the conditions back into order.
+    support.union(&Support { regions: Vec::new() })
+}
+
+/// `(?x, ?axis)`: the axis counted from the end; `None` when it is.
+fn axis_from_end(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (rank, axis) = (tensor(a, 0)?.rank() as i64, int(a, 1)?);
+    (axis >= 0).then(|| Outcome::Attr(Some(AttrValue::Dim(Dim::constant(axis - rank)))))
+}
+
+/// The permutation of axes as numbers from the start.
+fn perm(a: &[Argument], k: usize) -> Option<Vec<usize>> {
+    let AttrValue::List(items) = attr(a, k)? else { return None };
+    let n = items.len() as i64;
+    items
+        .iter()
+        .map(|v| match v {
+            AttrValue::Dim(d) => d.as_constant().map(|x| if x < 0 { x + n } else { x }),
+            _ => None,
+        })
+        .map(|x| x.filter(|x| (0..n).contains(x)).map(|x| x as usize))
+        .collect()
+}
+
+/// One permutation for two, the first of which is applied first.
+fn composed_perm(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (p, q) = (perm(a, 0)?, perm(a, 1)?);
+    let composed = q.iter().map(|&k| p.get(k).copied()).collect::<Option<Vec<_>>>()?;
+    dims_attr(composed.into_iter().map(Dim::from).collect())
+}
+
+fn identity_perm(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    holds(perm(a, 0)?.iter().enumerate().all(|(k, p)| k == *p))
+}
+
+/// Whether a permutation exchanges the last two axes and nothing else.
+fn swaps_matrix(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let mut p = perm(a, 0)?;
+    let n = p.len();
+    if n < 2 {
+        return None;
+    }
+    p.swap(n - 2, n - 1);
+    holds(p.iter().enumerate().all(|(k, p)| k == *p))
+}
+
+/// The attributes with a flag the other way.
+fn toggled(a: &[Argument], name: &str) -> Option<Outcome> {
+    let given = attrs(a, 0)?;
+    let mut out = Attrs::new().with_flag(name, !given.flag(name));
+    for (other, value) in given.iter().filter(|(n, _)| *n != name) {
+        out = out.with(other, value.clone());
+    }
+    Some(Outcome::Attrs(out))
+}
+
+/// `(?x, ?axis)`: the axis, -1 when not given, is the last.
+fn last_axis(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let rank = tensor(a, 0)?.rank() as i64;
+    let axis = match a.get(1)? {
+        Argument::Attr(None) => -1,
+        _ => int(a, 1)?,
+    };
+    holds(axis == -1 || axis == rank - 1)
+}
+
+/// `allowed(name, parameter)`: the parameter of an approximation that the user allows.
+fn allowed(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let [Argument::Word(name), Argument::Word(parameter), ..] = a else { return None };
+    Some(Outcome::Attr(Some(around.approximations.get(name)?.get(parameter)?.clone())))
+}
+
+/// As [`allowed`], with an integer to use when the user does not say.
+fn allowed_or(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let [Argument::Word(name), Argument::Word(parameter), Argument::Number(default)] = a else { return None };
+    let given = around.approximations.get(name)?.get(parameter).cloned();
+    Some(Outcome::Attr(Some(given.unwrap_or(AttrValue::Dim(Dim::constant(*default as i64))))))
+}
+
+/// `(?m, ?k)`: a tree search can find k keys a row: the support is known, only looks back, and may have more columns.
+fn searchable(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let (v, k) = (value(a, 0)?, attr(a, 1)?);
+    let (m, support) = (v.ty.as_mix()?, &v.structure.as_ref()?.support);
+    let AttrValue::Dim(k) = k else { return None };
+    let more = m.cols.bounds(&around.bounds).is_ok_and(|(_, high)| k.as_constant().is_none_or(|k| high > k));
+    let back = support.below_diagonal(m.align.into(), &m.rows, &m.cols, &around.bounds);
+    holds(more && back && support.is_exact())
+}

@@ -1,0 +1,59 @@
+//! Rules that follow from the laws that operations declare: sums are factored out of what is linear.
+//!
+//! The factoring direction only: it makes terms smaller, so it cannot grow the e-graph; expanding would.
+
+use super::region::is_rewritable;
+use super::rule::{Exactness, Purpose, Rule};
+use mixc_ir::op::{Group, Law, Op, OperandKind};
+
+/// The rules of every linear operation that regions hold.
+pub fn rules() -> Vec<Rule> {
+    let mut rules = Vec::new();
+    for op in mixc_ir::ops::all().filter(|op| is_rewritable(op) && !op.variadic) {
+        for law in op.laws {
+            let Law::LinearIn(k) = *law else { continue };
+            let Some(spec) = op.operands.get(k) else { continue };
+            let gives_operator = op.group == Group::Operator && op.name != "apply";
+            match spec.kind {
+                OperandKind::Mix => rules.extend(factoring(op, k, "sum", if gives_operator { "sum" } else { "add" })),
+                OperandKind::Any => {
+                    rules.extend(factoring(op, k, "sum", "sum"));
+                    rules.extend(["add", "sub"].iter().flat_map(|sum| factoring(op, k, sum, sum)));
+                }
+                _ if gives_operator => rules.extend(factoring(op, k, "add", "sum")),
+                _ => rules.extend(["add", "sub"].iter().flat_map(|sum| factoring(op, k, sum, sum))),
+            }
+        }
+    }
+    rules
+}
+
+/// `outer(f(x), f(y)) = f(inner(x, y))`, everything else equal; optional operands are not given.
+fn factoring(op: &Op, k: usize, inner: &str, outer: &str) -> Option<Rule> {
+    let call = |operand: &str| {
+        let operands: Vec<String> = op
+            .operands
+            .iter()
+            .enumerate()
+            .map(|(n, spec)| match (n == k, spec.optional) {
+                (true, _) => operand.to_string(),
+                (false, true) => "_".to_string(),
+                (false, false) => format!("?o{n}"),
+            })
+            .collect();
+        let attrs = if op.attrs.is_empty() { "" } else { " {..?a}" };
+        format!("({} {}{attrs})", op.name, operands.join(" "))
+    };
+    // An operand that may be left out says nothing about the operation without it.
+    if op.operands.get(k)?.optional {
+        return None;
+    }
+    Some(Rule {
+        name: format!("{}-of-{outer}-in-{}", op.name, op.operands[k].name).into(),
+        left: format!("({outer} {} {})", call("?x"), call("?y")).into(),
+        right: call(&format!("({inner} ?x ?y)")).into(),
+        given: "".into(),
+        exactness: Exactness::Exact,
+        purpose: Purpose::Equality,
+    })
+}

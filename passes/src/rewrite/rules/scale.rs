@@ -1,0 +1,53 @@
+//! Factors of scores, written as an attribute, as `scale_by`, or as a product on queries or keys: all become the
+//! attribute of `gram`.
+
+use crate::rewrite::rule::Rule;
+
+#[rustfmt::skip]
+pub const RULES: &[Rule] = &[
+    Rule::canonical("scale-of-one", "(gram ?q ?k {scale = 1.0})", "(gram ?q ?k)", ""),
+    Rule::canonical("factor-of-one", "(scale_by ?m {by = 1.0})", "?m", ""),
+    Rule::canonical("factor-is-a-number", "(scale_by ?m ?t)", "(scale_by ?m {by = ?c})",
+        "?c = attr_number(?t)"),
+    Rule::canonical("factor-into-scale", "(scale_by (gram ?q ?k {scale = ?s}) {by = ?c})", "(gram ?q ?k {scale = ?t})",
+        "?t = product(?s, ?c)"),
+    Rule::canonical("factor-of-queries", "(gram (mul ?q ?c) ?k {scale = ?s})", "(gram ?q ?k {scale = ?t})",
+        "?t = product(?s, ?c)"),
+    Rule::canonical("factor-of-keys", "(gram ?q (mul ?k ?c) {scale = ?s})", "(gram ?q ?k {scale = ?t})",
+        "?t = product(?s, ?c)"),
+    Rule::canonical("divisor-of-queries", "(gram (div ?q ?c) ?k {scale = ?s})", "(gram ?q ?k {scale = ?t})",
+        "?t = quotient(?s, ?c)"),
+    Rule::canonical("divisor-of-keys", "(gram ?q (div ?k ?c) {scale = ?s})", "(gram ?q ?k {scale = ?t})",
+        "?t = quotient(?s, ?c)"),
+    Rule::canonical("negative-queries", "(gram (neg ?q) ?k {scale = ?s})", "(gram ?q ?k {scale = ?t})",
+        "?t = product(?s, -1)"),
+    Rule::canonical("negative-keys", "(gram ?q (neg ?k) {scale = ?s})", "(gram ?q ?k {scale = ?t})",
+        "?t = product(?s, -1)"),
+    Rule::canonical("number-last", "(mul ?c ?x)", "(mul ?x ?c)",
+        "number(?c); not_number(?x)"),
+    Rule::canonical("product-with-one", "(mul ?x ?c)", "?x",
+        "one(?c)"),
+    Rule::canonical("quotient-by-one", "(div ?x ?c)", "?x",
+        "one(?c)"),
+    Rule::canonical("numbers-multiply", "(mul (mul ?x ?a) ?b)", "(mul ?x ?c)",
+        "number(?a); number(?b); ?p = product(?a, ?b); ?c = number_like(?p, ?x)"),
+    // Layout operations let a number pass, so that it reaches the product that takes it in.
+    Rule::canonical("number-past-transpose", "(transpose (mul ?x ?c) {..?a})", "(mul (transpose ?x {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("number-past-split-heads", "(split_heads (mul ?x ?c) {..?a})", "(mul (split_heads ?x {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("number-past-merge-heads", "(merge_heads (mul ?x ?c))", "(mul (merge_heads ?x) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("number-past-reshape", "(reshape (mul ?x ?c) {..?a})", "(mul (reshape ?x {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("number-past-reverse", "(reverse (mul ?x ?c) {..?a})", "(mul (reverse ?x {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("number-past-rope", "(rope (mul ?x ?c) ?p ?f {..?a})", "(mul (rope ?x ?p ?f {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("divisor-past-transpose", "(transpose (div ?x ?c) {..?a})", "(div (transpose ?x {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("divisor-past-split-heads", "(split_heads (div ?x ?c) {..?a})", "(div (split_heads ?x {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+    Rule::canonical("divisor-past-rope", "(rope (div ?x ?c) ?p ?f {..?a})", "(div (rope ?x ?p ?f {..?a}) ?d)",
+        "?d = number_like(?c, ?x)"),
+];

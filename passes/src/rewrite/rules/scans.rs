@@ -1,0 +1,25 @@
+//! Causal products without a softmax as semiseparable operators, which scan.
+
+use crate::rewrite::rule::Rule;
+
+#[rustfmt::skip]
+pub const RULES: &[Rule] = &[
+    Rule::equal("causal-gram-scans", "(mask (gram ?q ?k) {causal})", "(semiseparable ?q ?k ?a)",
+        "square(?q, ?k); ?a = zero_decays(?q)"),
+    Rule::equal("scaled-causal-gram-scans", "(mask (gram ?q ?k {scale = ?s}) {causal})", "(semiseparable (mul ?q ?c) ?k ?a)",
+        "square(?q, ?k); ?a = zero_decays(?q); ?c = number_like(?s, ?q)"),
+    Rule::equal("constant-decay-scans", "(decay (mask (gram ?q ?k) {causal}) ?g)", "(semiseparable ?q ?k ?a)",
+        "square(?q, ?k); ?a = log_decays(?g, ?q)"),
+    Rule::equal("positive-decay-scans", "(decay (mask (gram ?q ?k) {causal}) ?g)", "(semiseparable ?q ?k (broadcast (reshape (log ?g) {shape = ?s}) {shape = ?t}))",
+        "positive(?g); square(?q, ?k); ?s = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
+    Rule::equal("decayed-scan", "(decay (semiseparable ?c ?b ?a) ?g)", "(semiseparable ?c ?b (add ?a ?l))",
+        "?l = log_like(?g, ?a)"),
+    // Strictly causal: the state that a token reads is the one before it, so keys and values come a token later.
+    Rule::equal("strictly-causal-gram", "(apply (mask (gram ?q ?k {scale = ?s}) {right = ?r}) ?v)", "(apply (mask (gram ?q (token_shift ?k {by = ?n}) {scale = ?s}) {causal}) (token_shift ?v {by = ?n}))",
+        "square(?q, ?k); negative_int(?r); ?n = negated_int(?r)"),
+    Rule::equal("strictly-causal-scan", "(apply (mask (semiseparable ?c ?b ?a) {right = -1}) ?x)", "(apply (semiseparable ?c (mul (token_shift ?b) (exp ?a)) ?a) (token_shift ?x))",
+        "same_rank(?c, ?a)"),
+    // reverse . scan . reverse reads the state from the other end.
+    Rule::equal("reversed-scan", "(reverse (apply (semiseparable (reverse ?c {axis = -2}) (reverse ?b {axis = -2}) (reverse ?a {axis = -2})) (reverse ?x {axis = -2})) {axis = -2})", "(apply (transpose (semiseparable ?b ?c (token_shift ?a))) ?x)",
+        "same_rank(?c, ?a)"),
+];
