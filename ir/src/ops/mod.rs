@@ -4,6 +4,9 @@ pub mod layers;
 pub mod operators;
 pub mod tensors;
 
+#[cfg(test)]
+mod tests;
+
 use crate::attr::{AttrKind, AttrSpec};
 use crate::op::{Op, OperandKind, OperandSpec};
 

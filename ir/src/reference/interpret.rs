@@ -22,16 +22,27 @@ pub fn interpret(
     inputs: &[Tensor],
     weights: &Weights,
 ) -> Result<Vec<Tensor>, String> {
-    let mut values: Vec<Option<RefValue>> = vec![None; program.values.len()];
-    for (v, t) in program.params.iter().zip(inputs) {
-        values[v.index()] = Some(RefValue::from(t.clone()));
-    }
-    run(program, dims, weights, &mut values)?;
+    let values = values_of(program, dims, inputs, weights)?;
     let result = |v: &crate::program::ValueId| match &values[v.index()] {
         Some(RefValue::Tensor(t)) => Ok((**t).clone()),
         _ => Err(format!("result {} is not a tensor", program.name_of(*v))),
     };
     program.results.iter().map(result).collect()
+}
+
+/// Every value of `program` on `inputs`, as in [`interpret`].
+pub(crate) fn values_of(
+    program: &Program,
+    dims: &DimValues,
+    inputs: &[Tensor],
+    weights: &Weights,
+) -> Result<Vec<Option<RefValue>>, String> {
+    let mut values: Vec<Option<RefValue>> = vec![None; program.values.len()];
+    for (v, t) in program.params.iter().zip(inputs) {
+        values[v.index()] = Some(RefValue::from(t.clone()));
+    }
+    run(program, dims, weights, &mut values)?;
+    Ok(values)
 }
 
 fn run(program: &Program, dims: &DimValues, weights: &Weights, values: &mut [Option<RefValue>]) -> Result<(), String> {
@@ -45,7 +56,8 @@ fn run(program: &Program, dims: &DimValues, weights: &Weights, values: &mut [Opt
     Ok(())
 }
 
-fn step(
+/// The results of one node, whose operands have values.
+pub(crate) fn step(
     program: &Program,
     node: &Node,
     dims: &DimValues,

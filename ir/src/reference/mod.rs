@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 mod interpret;
 pub use interpret::{Weights, interpret, kind_of};
+#[cfg(test)]
+pub(crate) use interpret::{step, values_of};
 
 /// A row of an operator: values, 0 outside the support, and the support.
 #[derive(Clone, Debug, PartialEq)]
