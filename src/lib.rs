@@ -18,6 +18,7 @@
 //! ```
 
 pub mod artefacts;
+pub mod explain;
 pub mod import;
 pub mod inputs;
 pub mod weights;
@@ -34,9 +35,31 @@ pub use mixc_ir as ir;
 pub use mixc_ir::tensor::Blob;
 pub use model::{Model, check, decode_text, format, text_size_limit};
 pub use pipeline::{Compilation, Request, Stage, compile, print_stage};
-pub use runner::Runner;
+pub use runner::{Runner, pool};
 pub use shapes::{ShapeArg, from_inputs as dims_from_inputs, typical as typical_dims};
 pub use target::Target;
+
+/// The machine that costs are reckoned for.
+pub fn machine() -> mixc_ir::machine::Machine {
+    mixc_ir::machine::Machine::zen4()
+}
+
+/// The names of the CPU targets.
+pub fn target_names() -> &'static [&'static str] {
+    &mixc_backends::cpu::target::TARGET_NAMES
+}
+
+/// Whether code for the CPU target of that name runs on this machine, or why it does not.
+pub fn runs_here(name: &str) -> Result<(), Error> {
+    match Target::parse(name)? {
+        Target::Reference => Ok(()),
+        Target::Cpu(t) => match t.missing_here() {
+            Ok(None) => Ok(()),
+            Ok(Some(feature)) => Err(Error::Unavailable(format!("this CPU lacks {}", feature.name()))),
+            Err(e) => Err(Error::Unavailable(e.to_string())),
+        },
+    }
+}
 
 /// The forms of the catalogue with one line each.
 pub fn forms() -> &'static [(&'static str, &'static str)] {

@@ -32,7 +32,7 @@ const KEYS: usize = 256;
 /// Features that one pass handles; more are cut into grid blocks.
 const FEATURES: usize = 512;
 /// Where the running maximum starts: below any score, yet finite, so that no difference of infinities is formed.
-const LEAST: f64 = -1e30;
+pub const LEAST: f64 = -1e30;
 
 /// An application whose rows are normalised as they are summed: softmax here, sums in [`super::dense`].
 #[derive(Debug)]

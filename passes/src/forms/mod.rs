@@ -18,11 +18,12 @@ pub mod triangular_inverse;
 
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, axes};
-use mixc_ir::dim::Dim;
+use mixc_ir::dim::{Dim, DimValues};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, SlowId, Var};
-use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{Extent, TileBuilder};
+use mixc_ir::lowered::{Action, BufferId, Lowered, Phase};
+use mixc_ir::machine::Machine;
+use mixc_ir::tile::{Extent, TileBuilder, TileProgram};
 use std::fmt::Debug;
 use std::rc::Rc;
 
@@ -178,6 +179,18 @@ pub fn apply(
 /// Operations that are lowered as they are although they have an expansion: one kernel does them better.
 pub fn lowers_whole(op: &str) -> bool {
     matches!(op, "linear" | "split_heads" | "merge_heads" | "layer_norm" | "rms_norm" | "softmax_axis")
+}
+
+/// Seconds that a lowered model is reckoned to take at these lengths.
+pub fn cost(l: &Lowered, dims: &DimValues) -> f64 {
+    let machine = Machine::zen4();
+    let seconds = |program: &TileProgram| mixc_ir::tile::cost(program, dims).map_or(f64::MAX, |c| c.seconds(&machine, 1));
+    l.phase(Phase::Run)
+        .map(|step| match &step.action {
+            Action::Run { program, .. } => seconds(program),
+            Action::CheckIds { .. } => 0.0,
+        })
+        .sum()
 }
 
 /// The forms with one line each; the names that reports use.

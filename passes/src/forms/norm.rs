@@ -49,6 +49,12 @@ pub fn norm(x: Lambda, norm: Norm, dtype: DType) -> Producer {
     open(Rows { x, norm }, dtype, shape)
 }
 
+/// A part of a sum; of an empty row (all at minus infinity) 0.
+pub fn share(part: Expr, sum: Expr) -> Expr {
+    let empty = sum.clone().equals(Expr::float(0.0));
+    part / Expr::select(empty, Expr::float(1.0), sum)
+}
+
 impl Write for Rows {
     fn form(&self) -> &'static str {
         "norm"
@@ -116,9 +122,10 @@ impl Write for Rows {
             }
             Norm::Softmax => {
                 let most = b.reduce("most", Combine::Max, Axis::Cols, row);
+                let most = b.map("least", ty, &rows, &one, Expr::tile(most).max(Expr::float(super::flash::LEAST)));
                 let e = b.map("e", ty, &rows, &cols, (Expr::tile(row) - by_row(most)).apply(Unary::Exp));
                 let sum = b.reduce("sum", Combine::Sum, Axis::Cols, e);
-                Expr::tile(e) / by_row(sum)
+                share(Expr::tile(e), by_row(sum))
             }
         };
         if let Some(g) = gain {

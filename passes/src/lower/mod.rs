@@ -118,6 +118,7 @@ pub fn lower(source: &Program, settings: &Settings) -> Result<Lowered, Vec<Failu
         }
     }
     cx.results()?;
+    cx.bind_weights().map_err(|f| vec![f])?;
     cx.out.steps.sort_by_key(|s| s.phase);
     cx.must_hold();
     Ok(cx.out)
@@ -373,6 +374,42 @@ impl Context<'_> {
         Ok(())
     }
 
+    /// Weights that the run phase reads as they are: copied by the bind phase, so that runs need no weight file.
+    fn bind_weights(&mut self) -> Result<(), Failure> {
+        let mut copies: Vec<(BufferId, BufferId)> = Vec::new();
+        let steps = std::mem::take(&mut self.out.steps);
+        let read: Vec<BufferId> = steps
+            .iter()
+            .filter(|s| s.phase == Phase::Run)
+            .flat_map(|s| match &s.action {
+                Action::Run { buffers, .. } => buffers.clone(),
+                Action::CheckIds { ids, .. } => vec![*ids],
+            })
+            .collect();
+        for b in read {
+            let copied = copies.iter().any(|(from, _)| *from == b);
+            if self.has_weights && !copied && matches!(self.out.buffer(b).place, Place::Weight(_) | Place::Constant(_)) {
+                self.site = self.out.buffer(b).name.clone();
+                let copy = self.store_lambda(&self.stored(b))?;
+                copies.push((b, copy));
+            }
+        }
+        let binds = std::mem::replace(&mut self.out.steps, steps);
+        let moved = |b: &mut BufferId| {
+            if let Some((_, copy)) = copies.iter().find(|(from, _)| from == b) {
+                *b = *copy;
+            }
+        };
+        for step in self.out.steps.iter_mut().filter(|s| s.phase == Phase::Run) {
+            match &mut step.action {
+                Action::Run { buffers, .. } => buffers.iter_mut().for_each(moved),
+                Action::CheckIds { ids, .. } => moved(ids),
+            }
+        }
+        self.out.steps.extend(binds);
+        Ok(())
+    }
+
     /// Collects the dims that only a call can check.
     fn must_hold(&mut self) {
         let mut dims: Vec<Dim> = Vec::new();
@@ -381,6 +418,14 @@ impl Context<'_> {
                 dims.push(t);
             }
         }
+        for node in &self.source.nodes {
+            let NodeKind::Op(op) = node.kind else { continue };
+            let types: Vec<Option<&Type>> = node.operands.iter().map(|o| o.map(|v| self.source.ty(v))).collect();
+            let needs = mixc_ir::ops::tensors::requirements(op, &types, &node.attrs).unwrap_or_default();
+            dims.extend(needs.into_iter().filter(|d| d.as_constant().is_none()));
+        }
+        dims.sort();
+        dims.dedup();
         self.out.must_hold = dims;
     }
 }

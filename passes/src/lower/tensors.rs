@@ -265,10 +265,10 @@ fn norm(cx: &mut Context<'_>, op: &Op, node: &Node, shape: &[Dim], dtype: DType)
             e * (mean + Expr::float(*eps)).apply(Unary::Rsqrt)
         }
         Norm::Softmax => {
-            let most = statistic(cx, e.clone(), Combine::Max)?;
+            let most = statistic(cx, e.clone(), Combine::Max)?.max(Expr::float(forms::flash::LEAST));
             let part = (e - most).apply(Unary::Exp);
             let sum = statistic(cx, part.clone(), Combine::Sum)?;
-            part / sum
+            forms::norm::share(part, sum)
         }
     };
     let (gain, bias) = match kind {
@@ -484,7 +484,14 @@ fn indexing(cx: &mut Context<'_>, op: &Op, node: &Node, shape: &[Dim], dtype: DT
         "take" => {
             let x = cx.read_stored(cx.operand(node, 0)?)?;
             let k = axis_attr(cx, node, x.shape.len(), 0)?;
-            let ids = checked_ids(cx, node, 1, &x.shape[k])?;
+            // Negative ids count from the end, as NumPy's.
+            let ids = cx.read(cx.operand(node, 1)?)?;
+            let e = ids.body.clone();
+            let from_end = e.clone() + Expr::from(&x.shape[k]);
+            let body = Expr::select(e.clone().lt(Expr::int(0)), from_end, e);
+            let stored = cx.store_lambda(&Lambda { body, ..ids })?;
+            cx.check_ids(stored, x.shape[k].clone());
+            let ids = cx.stored(stored);
             let width = ids.shape.len();
             let id = ids.at(&(k..k + width).map(axis).collect::<Vec<_>>());
             let mut index: Vec<Expr> = (0..k).map(axis).collect();

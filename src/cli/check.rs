@@ -1,0 +1,43 @@
+//! `mixc check`.
+
+use super::{Format, output};
+use clap::Args;
+use mixc::Error;
+use std::path::PathBuf;
+
+/// Arguments.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Models (`-` is standard input)
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// How findings are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+/// Checks every file; the error holds the last file's findings when there are any.
+pub fn run(c: &Check) -> Result<(), Error> {
+    let mut findings = Vec::new();
+    let mut failed = Vec::new();
+    for file in &c.files {
+        let checked = output::read_text(file).and_then(|text| mixc::check(&text, &output::display_name(file)));
+        if let Err(e) = checked {
+            if let Error::Rejected { file, source, diagnostics } = &e {
+                findings.extend(mixc::ir::text::report::entries(file, source, diagnostics));
+            }
+            failed.push(e);
+        }
+    }
+    if c.format == Format::Json {
+        println!("{}", serde_json::json!({ "errors": findings }));
+    }
+    let last = failed.pop();
+    if c.format != Format::Json {
+        let common = super::Common { quiet: false, verbose: false, json: false };
+        for e in &failed {
+            super::report::error(e, &common);
+        }
+    }
+    last.map_or(Ok(()), Err)
+}

@@ -1,0 +1,84 @@
+//! `mixc run`.
+
+use super::{Common, Compiling};
+use clap::Args;
+use mixc::{Blob, Error, Target};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Arguments.
+#[derive(Args, Debug)]
+pub struct Run {
+    /// The model (`-` is standard input)
+    file: PathBuf,
+    /// Inputs by the parameters' names, safetensors
+    #[arg(long, value_name = "FILE")]
+    inputs: Option<PathBuf>,
+    /// Where results go, as out0, out1, ... (safetensors)
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Random inputs from this seed
+    #[arg(long, value_name = "SEED", conflicts_with = "inputs")]
+    random: Option<u64>,
+    /// Threads (0 is all)
+    #[arg(long, env = "MIXC_THREADS", default_value_t = 0)]
+    threads: usize,
+    /// Compare with the f64 reference; exit 3 when they disagree
+    #[arg(long)]
+    check: bool,
+    #[command(flatten)]
+    compiling: Compiling,
+}
+
+/// Compiles, runs, and prints or stores the results.
+pub fn run(c: &Run, common: Common) -> Result<(), Error> {
+    let target = Target::parse(&c.compiling.target)?;
+    let model = c.compiling.load(&c.file)?;
+    let inputs = match (&c.inputs, c.random) {
+        (Some(path), _) => mixc::inputs::read(&model.program, path)?,
+        (None, seed) => {
+            if seed.is_none() && !model.program.params.is_empty() {
+                return Err(Error::Usage("give inputs with --inputs FILE, or --random SEED".into()));
+            }
+            let dims = mixc::typical_dims(&model.program, &c.compiling.shapes);
+            mixc::inputs::random(&model.program, &dims, seed.unwrap_or(0))
+        }
+    };
+    let started = Instant::now();
+    let mut request = c.compiling.request();
+    // A size given for this run alone does not narrow what is compiled.
+    request.shapes.retain(|s| s.low != s.high);
+    let runner = model.compile(&target, &request)?;
+    let compiled = started.elapsed();
+    let started = Instant::now();
+    let results = runner.run(&inputs, c.threads)?;
+    let ran = started.elapsed();
+    if let Some(path) = &c.output {
+        mixc::inputs::write(&results, path)?;
+    } else {
+        for (k, r) in results.iter().enumerate() {
+            println!("out{k}: {}{:?} {}", r.dtype, r.shape, head(r));
+        }
+    }
+    if !common.quiet {
+        eprintln!("compiled in {:.1} ms, ran in {:.3} ms", compiled.as_secs_f64() * 1e3, ran.as_secs_f64() * 1e3);
+    }
+    if c.check {
+        let worst = runner.check(&model, &inputs, &results)?;
+        if !common.quiet {
+            eprintln!("agrees with the reference: largest difference {worst:.1e} of the largest value");
+        }
+    }
+    Ok(())
+}
+
+/// The first numbers of a tensor.
+fn head(b: &Blob) -> String {
+    const SHOWN: usize = 6;
+    let values = b.to_f64();
+    let mut shown: Vec<String> = values.iter().take(SHOWN).map(|x| format!("{x:.6}")).collect();
+    if values.len() > SHOWN {
+        shown.push("...".into());
+    }
+    format!("[{}]", shown.join(", "))
+}

@@ -1,0 +1,128 @@
+//! The stages of the compiler in order, and their results.
+
+use crate::shapes::{self, ShapeArg};
+use crate::{Error, Model};
+use mixc_ir::attr::Attrs;
+use mixc_ir::lowered::{Action, Lowered};
+use mixc_ir::program::Program;
+use mixc_passes::{forms, lower, memory, rewrite};
+use std::collections::BTreeMap;
+
+/// What is asked of a compilation.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// Bounds and typical values of dims.
+    pub shapes: Vec<ShapeArg>,
+    /// Approximate rules that are allowed.
+    pub approx: Vec<String>,
+    /// Form wanted wherever it applies, whatever it costs; for tests.
+    pub force_form: Option<String>,
+}
+
+impl Request {
+    /// The allowed errors with their parameters: `hip`, `hip:k=512`, `hip(k=512)`.
+    fn approximations(&self) -> Result<BTreeMap<String, Attrs>, Error> {
+        let mut all = BTreeMap::new();
+        for text in &self.approx {
+            let form = || Error::Usage(format!("--approx {text}: expected NAME or NAME:KEY=N,..."));
+            let text = text.replace('(', ":").replace(')', "");
+            let (name, rest) = text.split_once(':').unwrap_or((&text, ""));
+            let mut attrs = Attrs::new();
+            for pair in rest.split(',').filter(|p| !p.trim().is_empty()) {
+                let (key, value) = pair.split_once('=').ok_or_else(form)?;
+                attrs = attrs.with_int(key.trim(), value.trim().parse().map_err(|_| form())?);
+            }
+            all.insert(name.trim().to_string(), attrs);
+        }
+        Ok(all)
+    }
+}
+
+/// What each stage made.
+#[derive(Debug)]
+pub struct Compilation {
+    /// As written, calls inlined, dims narrowed.
+    pub program: Program,
+    /// Layers expanded.
+    pub expanded: Program,
+    /// After the e-graph, with the rules that led there.
+    pub rewritten: rewrite::Rewritten,
+    /// Tile programs with the memory plan.
+    pub lowered: Lowered,
+}
+
+/// A stage that can be printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// As written, calls inlined.
+    Parse,
+    /// Layers expanded.
+    Expand,
+    /// After the e-graph.
+    Rewrite,
+    /// Tile programs (fused as they are made, tile sizes chosen).
+    Lower,
+    /// The memory plan.
+    Plan,
+}
+
+/// All stages before machine code.
+pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
+    let mut program = model.program.clone();
+    shapes::narrow(&mut program, &request.shapes)?;
+    let typical = shapes::typical(&program, &request.shapes);
+    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
+    let settings = lower::Settings { typical: typical.clone(), force_form: request.force_form.clone() };
+    let cost = |candidate: &Program| lower::lower(candidate, &settings).ok().map(|l| forms::cost(&l, &typical));
+    let limits = rewrite::RewriteSettings { approximations: request.approximations()?, ..Default::default() };
+    let rewritten = rewrite::rewrite(&expanded, &limits, &cost);
+    let mut lowered = lower::lower(&rewritten.program, &settings).map_err(|d| model.rejected(d))?;
+    lowered.plan = memory::plan(&lowered, &typical)
+        .map_err(|problems| Error::Bug(format!("the memory plan breaks its rules: {problems:?}")))?;
+    Ok(Compilation { program, expanded, rewritten, lowered })
+}
+
+/// A stage's result as text.
+pub fn print_stage(c: &Compilation, stage: Stage) -> String {
+    match stage {
+        Stage::Parse => mixc_ir::text::print_program(&c.program),
+        Stage::Expand => mixc_ir::text::print_program(&c.expanded),
+        Stage::Rewrite => mixc_ir::text::print_program(&c.rewritten.program),
+        Stage::Lower => {
+            let mut out = String::new();
+            for step in &c.lowered.steps {
+                out.push_str(&format!("{:?} ", step.phase).to_lowercase());
+                match &step.action {
+                    Action::Run { program, buffers, form, site } => {
+                        let names: Vec<&str> =
+                            buffers.iter().map(|b| c.lowered.buffer(*b).name.as_str()).collect();
+                        out.push_str(&format!("{form} for %{site} on {}\n", names.join(", ")));
+                        out.push_str(&program.to_string());
+                    }
+                    Action::CheckIds { ids, below } => {
+                        out.push_str(&format!("check {} below {below}\n", c.lowered.buffer(*ids).name));
+                    }
+                }
+                out.push('\n');
+            }
+            out
+        }
+        Stage::Plan => {
+            let mut out = String::new();
+            for (phase, slots) in [("bind", &c.lowered.plan.bind), ("run", &c.lowered.plan.run)] {
+                for (k, slot) in slots.iter().enumerate() {
+                    let names: Vec<String> = slot
+                        .iter()
+                        .map(|b| {
+                            let b = c.lowered.buffer(*b);
+                            let dims: Vec<String> = b.shape.iter().map(ToString::to_string).collect();
+                            format!("{} {}[{}]", b.name, b.dtype, dims.join(", "))
+                        })
+                        .collect();
+                    out.push_str(&format!("{phase} slot {k}: {}\n", names.join("; ")));
+                }
+            }
+            out
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! A model compiled in memory.
+
+use crate::pipeline::{self, Compilation, Request};
+use crate::{Error, Model, Target, shapes};
+use mixc_backends::cpu::pool::Pool;
+use mixc_backends::cpu::{self, BoundWeights, CallError, CompiledModel, Parallel};
+use mixc_ir::dim::DimValues;
+use mixc_ir::dtype::DType;
+use mixc_ir::program::Program;
+use mixc_ir::reference::{self, Weights};
+use mixc_ir::tensor::{Blob, Tensor};
+
+/// A model that can be run.
+pub struct Runner {
+    program: Program,
+    engine: Engine,
+    weights: Weights,
+}
+
+enum Engine {
+    Reference,
+    Native { code: CompiledModel, bound: Option<BoundWeights>, compilation: Box<Compilation> },
+}
+
+/// The pool as generated code uses it.
+struct OnPool<'p>(&'p Pool);
+
+impl Parallel for OnPool<'_> {
+    fn parallel_for(&self, count: i64, body: &(dyn Fn(i64) + Sync)) {
+        self.0.parallel_for(usize::try_from(count).unwrap_or(0), &|k| body(k as i64));
+    }
+}
+
+fn call_error(e: &CallError) -> Error {
+    match e {
+        CallError::Failed(cpu::abi::Failure::CpuUnsupported) => Error::Unavailable(e.to_string()),
+        _ => Error::Usage(e.to_string()),
+    }
+}
+
+impl Runner {
+    /// Compiles `model`.
+    pub fn new(model: &Model, target: &Target, request: &Request) -> Result<Runner, Error> {
+        let view = model.weights.view().map_err(|d| model.rejected(d))?;
+        match target {
+            Target::Reference => {
+                let mut program = model.program.clone();
+                shapes::narrow(&mut program, &request.shapes)?;
+                let weights = mixc_ir::weights::to_reference(&program, &view).map_err(|d| model.rejected(d))?;
+                Ok(Runner { program, engine: Engine::Reference, weights })
+            }
+            Target::Cpu(target) => {
+                let compilation = Box::new(pipeline::compile(model, request)?);
+                let code = cpu::compile(&compilation.lowered, target).map_err(|e| Error::Unavailable(e.to_string()))?;
+                let files = model.weights.bytes();
+                let bound = if files.is_empty() { None } else { Some(code.bind(&files).map_err(|e| call_error(&e))?) };
+                let program = compilation.program.clone();
+                Ok(Runner { program, engine: Engine::Native { code, bound, compilation }, weights: Weights::new() })
+            }
+        }
+    }
+
+    /// What each stage made; nothing for the reference.
+    pub fn compilation(&self) -> Option<&Compilation> {
+        match &self.engine {
+            Engine::Reference => None,
+            Engine::Native { compilation, .. } => Some(compilation),
+        }
+    }
+
+    /// The values of the dims for these inputs.
+    pub fn dims(&self, inputs: &[Blob]) -> Result<DimValues, Error> {
+        if inputs.len() != self.program.params.len() {
+            let wanted = self.program.params.len();
+            return Err(Error::Usage(format!("the model has {wanted} inputs, {} are given", inputs.len())));
+        }
+        let given: Vec<Vec<usize>> = inputs.iter().map(|b| b.shape.clone()).collect();
+        for (v, b) in self.program.params.iter().zip(inputs) {
+            let (name, wanted) = (self.program.name_of(*v), self.program.ty(*v).dtype());
+            if b.dtype != wanted {
+                return Err(Error::Usage(format!("input `{name}` must be {wanted}, found {}", b.dtype)));
+            }
+        }
+        shapes::from_inputs(&self.program, &given)
+    }
+
+    /// Runs on `inputs`, one a parameter, with that many threads (0: all).
+    pub fn run(&self, inputs: &[Blob], threads: usize) -> Result<Vec<Blob>, Error> {
+        let dims = self.dims(inputs)?;
+        match &self.engine {
+            Engine::Reference => {
+                let results = self.reference(&dims, inputs, &self.weights)?;
+                let types = self.program.results.iter().map(|v| self.program.ty(*v).dtype());
+                Ok(results.iter().zip(types).map(|(t, d)| t.to_blob(d)).collect())
+            }
+            Engine::Native { .. } => {
+                let mut results = self.result_blobs(&dims);
+                let pool = pool(threads);
+                self.run_into(&dims, inputs, &mut results, pool.as_ref())?;
+                Ok(results)
+            }
+        }
+    }
+
+    /// Zeros of the results' types and lengths.
+    pub fn result_blobs(&self, dims: &DimValues) -> Vec<Blob> {
+        let blob = |v: &mixc_ir::program::ValueId| {
+            let ty = self.program.ty(*v);
+            Blob::zeros(ty.dtype(), &shapes::lengths(&ty.dims(), dims))
+        };
+        self.program.results.iter().map(blob).collect()
+    }
+
+    /// Runs into results of the right lengths; for the native engine.
+    pub fn run_into(
+        &self,
+        dims: &DimValues,
+        inputs: &[Blob],
+        results: &mut [Blob],
+        pool: Option<&Pool>,
+    ) -> Result<(), Error> {
+        let Engine::Native { code, bound, .. } = &self.engine else {
+            return Err(Error::Usage("the reference has no native code".into()));
+        };
+        let reads: Vec<&[u8]> = inputs.iter().map(|b| b.bytes.as_slice()).collect();
+        let mut writes: Vec<&mut [u8]> = results.iter_mut().map(|b| b.bytes.as_mut_slice()).collect();
+        let on_pool = pool.map(OnPool);
+        let parallel = on_pool.as_ref().map(|p| p as &dyn Parallel);
+        code.run(dims, bound.as_ref(), &reads, &mut writes, parallel).map_err(|e| call_error(&e))
+    }
+
+    fn reference(&self, dims: &DimValues, inputs: &[Blob], weights: &Weights) -> Result<Vec<Tensor>, Error> {
+        let inputs: Vec<Tensor> = inputs.iter().map(Blob::to_tensor).collect();
+        reference::interpret(&self.program, dims, &inputs, weights).map_err(Error::Usage)
+    }
+
+    /// Compares results with the reference: the largest difference as a share of the largest value, or the error that
+    /// says which result differs and by how much.
+    pub fn check(&self, model: &Model, inputs: &[Blob], results: &[Blob]) -> Result<f64, Error> {
+        let dims = self.dims(inputs)?;
+        let view = model.weights.view().map_err(|d| model.rejected(d))?;
+        let weights = mixc_ir::weights::to_reference(&self.program, &view).map_err(|d| model.rejected(d))?;
+        let wanted = self.reference(&dims, inputs, &weights)?;
+        let types = self.program.params.iter().chain(&self.program.results).map(|v| self.program.ty(*v).dtype());
+        let allowed = types.map(tolerance).fold(0.0, f64::max);
+        let mut worst: f64 = 0.0;
+        for (k, (got, want)) in results.iter().zip(&wanted).enumerate() {
+            let got = got.to_f64();
+            let scale = (0..want.len()).map(|n| want.at(n).abs()).filter(|x| x.is_finite()).fold(0.0, f64::max);
+            for (n, got) in got.iter().enumerate() {
+                let want = want.at(n);
+                // Equal values, infinities among them, and NaN where NaN is meant, do not differ.
+                if *got == want || (got.is_nan() && want.is_nan()) {
+                    continue;
+                }
+                let difference = (got - want).abs() / scale.max(f64::MIN_POSITIVE);
+                if difference.is_nan() || difference > allowed {
+                    return Err(Error::CheckFailed(format!(
+                        "out{k}[{n}] is {got}, the reference has {want}: {difference:.1e} of the largest value, allowed \
+                         {allowed:.0e}"
+                    )));
+                }
+                worst = worst.max(difference);
+            }
+        }
+        Ok(worst)
+    }
+}
+
+/// The share of the largest value by which results may differ (the language reference, section 7).
+fn tolerance(d: DType) -> f64 {
+    match d {
+        DType::BF16 => 2e-2,
+        DType::F16 => 4e-3,
+        _ => 1e-5,
+    }
+}
+
+/// A pool of that many threads (0: all); none for one thread.
+pub fn pool(threads: usize) -> Option<Pool> {
+    let all = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = if threads == 0 { all } else { threads };
+    (threads > 1).then(|| Pool::new(threads))
+}

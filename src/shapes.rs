@@ -1,0 +1,133 @@
+//! Values of the symbolic dims: from the shapes of given inputs, or from `--shape`.
+
+use crate::Error;
+use mixc_ir::dim::{Dim, DimValues};
+use mixc_ir::program::Program;
+
+/// A dim as the command line gives it: `T=1000`, or `T=1..8192:2048`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShapeArg {
+    /// The symbol.
+    pub name: String,
+    /// Least and greatest value.
+    pub low: i64,
+    /// Greatest value.
+    pub high: i64,
+    /// The value that costs are reckoned at.
+    pub typical: i64,
+}
+
+impl std::str::FromStr for ShapeArg {
+    type Err = String;
+
+    fn from_str(s: &str) -> Result<ShapeArg, String> {
+        let form = || format!("`{s}`: expected NAME=N or NAME=MIN..MAX:TYPICAL");
+        let (name, value) = s.split_once('=').ok_or_else(form)?;
+        let number = |t: &str| t.trim().parse::<i64>().ok().filter(|n| *n >= 0).ok_or_else(form);
+        let (low, high, typical) = match value.split_once("..") {
+            None => {
+                let n = number(value)?;
+                (n, n, n)
+            }
+            Some((low, rest)) => {
+                let low = number(low)?;
+                let (high, typical) = match rest.split_once(':') {
+                    Some((high, typical)) => (number(high)?, number(typical)?),
+                    None => (number(rest)?, number(rest)?),
+                };
+                (low, high, typical)
+            }
+        };
+        if !(low..=high).contains(&typical) {
+            return Err(format!("`{s}`: {typical} is not within {low}..{high}"));
+        }
+        Ok(ShapeArg { name: name.trim().to_string(), low, high, typical })
+    }
+}
+
+/// The values that costs are reckoned at: given ones, else a length users meet often, within the bounds.
+pub fn typical(program: &Program, args: &[ShapeArg]) -> DimValues {
+    /// Batches are small and lengths are long; a bound tells which a symbol is.
+    const LENGTH: i64 = 512;
+    program
+        .dims
+        .iter()
+        .map(|d| {
+            let given = args.iter().find(|a| a.name == *d.name).map(|a| a.typical);
+            (d.name.clone(), given.unwrap_or(LENGTH.clamp(d.low, d.high)))
+        })
+        .collect()
+}
+
+/// Narrows the symbols' bounds to what `--shape` says.
+pub fn narrow(program: &mut Program, args: &[ShapeArg]) -> Result<(), Error> {
+    for a in args {
+        let known: Vec<String> = program.dims.iter().map(|d| d.name.to_string()).collect();
+        let Some(d) = program.dims.iter_mut().find(|d| *d.name == a.name) else {
+            let list = if known.is_empty() { "it has none".to_string() } else { format!("it has {}", known.join(", ")) };
+            return Err(Error::Usage(format!("--shape {}: the model has no such dim; {list}", a.name)));
+        };
+        if a.low < d.low || a.high > d.high {
+            return Err(Error::Usage(format!(
+                "--shape {}: {}..{} is not within the model's bounds {}..{}",
+                a.name, a.low, a.high, d.low, d.high
+            )));
+        }
+        (d.low, d.high) = (a.low, a.high);
+    }
+    Ok(())
+}
+
+/// The symbols' values for inputs of these shapes, one a parameter; every other dim is then checked.
+pub fn from_inputs(program: &Program, shapes: &[Vec<usize>]) -> Result<DimValues, Error> {
+    let mut values = DimValues::new();
+    let reject = |message: String| Error::Usage(message);
+    for (v, shape) in program.params.iter().zip(shapes) {
+        let declared = program.ty(*v).dims();
+        if declared.len() != shape.len() {
+            let (name, ty) = (program.name_of(*v), program.ty(*v));
+            return Err(reject(format!("input `{name}` is {ty}, found {} axes: {shape:?}", shape.len())));
+        }
+        for (d, n) in declared.iter().zip(shape) {
+            if let Some(s) = d.as_symbol() {
+                values.entry(s.clone()).or_insert(*n as i64);
+            }
+        }
+    }
+    check(program, &values)?;
+    for (v, shape) in program.params.iter().zip(shapes) {
+        for (d, n) in program.ty(*v).dims().iter().zip(shape) {
+            let wanted = d.eval(&values).map_err(|e| reject(e.to_string()))?;
+            if wanted != *n as i64 {
+                let (name, ty) = (program.name_of(*v), program.ty(*v));
+                return Err(reject(format!("input `{name}` is {ty}, found {shape:?}: {d} is {wanted}, not {n}")));
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// Every symbol has a value within its bounds, and every dim of the program comes out.
+pub fn check(program: &Program, values: &DimValues) -> Result<(), Error> {
+    for d in &program.dims {
+        match values.get(&d.name) {
+            None => return Err(Error::Usage(format!("dim `{}` has no value: give one with --shape {}=N", d.name, d.name))),
+            Some(n) if !(d.low..=d.high).contains(n) => {
+                return Err(Error::Usage(format!("dim `{}` is {n}, outside its bounds {}..{}", d.name, d.low, d.high)));
+            }
+            Some(_) => {}
+        }
+    }
+    for d in program.values.iter().flat_map(|v| v.ty.dims()) {
+        let n = d.eval(values).map_err(|e| Error::Usage(e.to_string()))?;
+        if n < 0 {
+            return Err(Error::Usage(format!("dimension {d} is {n}")));
+        }
+    }
+    Ok(())
+}
+
+/// The concrete lengths of dims, once checked.
+pub fn lengths(dims: &[Dim], values: &DimValues) -> Vec<usize> {
+    dims.iter().map(|d| usize::try_from(d.eval(values).unwrap_or(0)).unwrap_or(0)).collect()
+}
