@@ -36,7 +36,7 @@ pub enum StoredType {
 }
 
 /// Element types of the format that programs do not have. Tensors of them can lie in a file; none can be a weight.
-const OTHER_TYPES: [StoredType; 14] = [
+const OTHER_TYPES: [StoredType; 15] = [
     StoredType::Other("U8", 8),
     StoredType::Other("I8", 8),
     StoredType::Other("U16", 16),
@@ -51,13 +51,14 @@ const OTHER_TYPES: [StoredType; 14] = [
     StoredType::Other("F8_E8M0", 8),
     StoredType::Other("F8_E4M3FNUZ", 8),
     StoredType::Other("F8_E5M2FNUZ", 8),
+    StoredType::Other("C64", 64),
 ];
 
 impl StoredType {
     /// The type of that name in a header.
     pub fn parse(name: &str) -> Option<StoredType> {
         let known = DType::ALL.into_iter().map(StoredType::Known);
-        known.chain(OTHER_TYPES).chain([StoredType::Other("C64", 64)]).find(|t| t.name() == name)
+        known.chain(OTHER_TYPES).find(|t| t.name() == name)
     }
 
     /// The name in a header.
