@@ -23,3 +23,4 @@ pub mod text;
 pub mod tile;
 pub mod ty;
 pub mod verify;
+pub mod weights;

@@ -9,10 +9,13 @@ mod lex;
 pub mod limits;
 mod parse;
 mod print;
+mod program;
+pub mod report;
 
 pub(crate) use lex::shorten;
 pub use parse::{is_name, parse};
 pub use print::{print, quote};
+pub use program::{dim_expr, print_program, program_tree};
 
 #[cfg(test)]
 mod tests;

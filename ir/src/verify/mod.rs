@@ -6,12 +6,15 @@
 //! inlines.
 
 mod attributes;
+pub mod codes;
 mod constants;
 mod determine;
 mod dims;
 mod findings;
 mod inline;
 mod recursion;
+#[cfg(test)]
+mod tests;
 
 pub use determine::{DimSource, bind_dims, dim_sources};
 

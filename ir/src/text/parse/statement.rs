@@ -23,7 +23,7 @@ impl Parser<'_> {
     fn statement(&mut self) -> Stmt {
         let mut trivia = self.lead();
         let start = self.start();
-        let returns = self.at_word("return");
+        let mut returns = self.at_word("return");
         let mut results = Vec::new();
         let kind = match self.statement_kind(&mut results).and_then(|kind| self.end_of_line().map(|()| kind)) {
             Ok(kind) => kind,
@@ -31,7 +31,7 @@ impl Parser<'_> {
                 if self.start() == start {
                     self.advance();
                 }
-                self.skip_statement();
+                returns |= self.skip_statement();
                 StmtKind::Broken { results, returns }
             }
         };
@@ -40,19 +40,23 @@ impl Parser<'_> {
         Stmt { kind, at, trivia }
     }
 
-    /// Goes to the next statement, or to the brace that closes the body: not one that closes attributes.
-    fn skip_statement(&mut self) {
+    /// Goes to the next statement, or to the brace that closes the body: not one that closes attributes. Whether a
+    /// `return` was among what was passed over.
+    fn skip_statement(&mut self) -> bool {
+        let mut returns = false;
         let mut braces = usize::from(std::mem::take(&mut self.in_attrs));
         while !self.at(TokenKind::End) && !self.at_item() {
+            returns |= self.at_word("return") && !self.token.line_start;
             match self.token.kind {
-                TokenKind::RightBrace if braces == 0 || self.token.line_start => return,
+                TokenKind::RightBrace if braces == 0 || self.token.line_start => break,
                 TokenKind::RightBrace => braces -= 1,
                 TokenKind::LeftBrace => braces += 1,
-                _ if self.at_statement() => return,
+                _ if self.at_statement() => break,
                 _ => {}
             }
             self.advance();
         }
+        returns
     }
 
     /// Reads a statement; the names it defines go to `results`, so that they are known even when the rest is broken.
