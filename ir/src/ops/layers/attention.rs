@@ -1,7 +1,7 @@
 //! Softmax attention.
 
 use super::rules;
-use super::steps::{broadcast, plain, shape, value, with_rank};
+use super::steps::{plain, value};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -62,6 +62,13 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
         if m.dtype != DType::Bool && !m.dtype.is_float() {
             faults.push(Fault::operand(3, format!("a mask is boolean or floating-point, found {m}")));
         }
+        let data = call.tensor(0)?.dtype;
+        if m.dtype.is_float() && m.dtype.accumulator() != data.accumulator() {
+            faults.push(
+                Fault::operand(3, format!("element type {} beside data of {data}", m.dtype))
+                    .help(format!("convert it with `cast %x {{to = {data}}}`")),
+            );
+        }
         let (m_lead, m_tail) = m.shape.split_at(m.rank().saturating_sub(2));
         for (found, expected) in m_tail.iter().rev().zip([k.tokens, q.tokens]) {
             if !found.is(1) && found != expected {
@@ -74,7 +81,7 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
         lead.push((3, m_lead));
     }
     rules::at_least(&mut faults, call.attrs, "block", 1);
-    rules::at_least(&mut faults, call.attrs, "window", 1);
+    rules::at_least(&mut faults, call.attrs, "window", 0);
     rules::at_least(&mut faults, call.attrs, "sink", 0);
     if call.attrs.has("sink") && !call.attrs.has("window") {
         faults.push(Fault::attr("sink", "it adds the first keys to a window, and none is given").help("add `window`"));
@@ -87,24 +94,15 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
 }
 
 fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> {
-    let [queries, keys] = rules::tokens(call, [0, 1])?;
+    let [queries] = rules::tokens(call, [0])?;
     let scale = rules::root_scale(call.attrs, queries.features)?;
     let (q, k, v) = (value(call, 0)?, value(call, 1)?, value(call, 2)?);
     let mut m = b.op("gram", &[q, k], Attrs::new().with_float("scale", scale))?;
     if let Some(mask) = call.value(3) {
         // Minus infinity in a bias needs no support of its own: softmax gives such an element, and a row of nothing
         // else, exactly 0.
-        m = match b.ty(mask).dtype() {
-            DType::Bool => {
-                let mask = with_rank(b, mask, 2)?;
-                let mut to = shape(b, mask);
-                let n = to.len();
-                to.splice(n - 2.., [queries.tokens.clone(), keys.tokens.clone()]);
-                let mask = broadcast(b, mask, to)?;
-                plain(b, "mask_with", &[m, mask])?
-            }
-            _ => plain(b, "add_bias", &[m, mask])?,
-        };
+        let op = if b.ty(mask).dtype() == DType::Bool { "mask_with" } else { "add_bias" };
+        m = plain(b, op, &[m, mask])?;
     }
     let mut attrs = Attrs::new();
     for name in MASK_ATTRS {

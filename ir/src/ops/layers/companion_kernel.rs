@@ -2,7 +2,7 @@
 
 use super::krylov::{length, powers};
 use super::rules::{self, View};
-use super::steps::{cast, column, counting, plain, scalar, to_batch, value, widen, Step};
+use super::steps::{Step, cast, column, counting, plain, scalar, to_batch, value, widen};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -29,11 +29,7 @@ func @main(%x: f32[9, 3], %a: f32[3, 4], %b: f32[3, 4], %c: f32[3, 4]) -> f32[9,
   return %y
 }
 ",
-    operands: &[
-        operand("a", OperandKind::Data),
-        operand("b", OperandKind::Data),
-        operand("c", OperandKind::Data),
-    ],
+    operands: &[operand("a", OperandKind::Data), operand("b", OperandKind::Data), operand("c", OperandKind::Data)],
     variadic: false,
     attrs: &[required("len", AttrKind::Dim, "how many powers, A^0 included")],
     infer,

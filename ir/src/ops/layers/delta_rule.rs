@@ -46,7 +46,7 @@ func @main(%q: f32[2, T, 4], %k: f32[2, T, 4], %v: f32[4, T, 3], %b: f32[4, T], 
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(0), Law::Causal, Law::Streams],
+    laws: &[Law::Causal, Law::Streams],
 };
 
 fn decay(call: &Call<'_>) -> Result<Option<Decay>, Vec<Fault>> {

@@ -1,8 +1,8 @@
 //! Block-local attention.
 
+use super::rules::View;
 use super::steps::{cast, plain, value, widen};
 use super::{head_norm, rules};
-use super::rules::View;
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -27,11 +27,7 @@ func @main(%q: f32[2, 7, 4], %k: f32[2, 7, 4], %v: f32[2, 7, 3]) -> f32[2, 7, 3]
   return %y
 }
 ",
-    operands: &[
-        operand("q", OperandKind::Data),
-        operand("k", OperandKind::Data),
-        operand("v", OperandKind::Data),
-    ],
+    operands: &[operand("q", OperandKind::Data), operand("k", OperandKind::Data), operand("v", OperandKind::Data)],
     variadic: false,
     attrs: &[
         required("block", AttrKind::Int, "tokens of a block"),
@@ -94,11 +90,9 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
         let [q0, k0, v0] = [&q, &k, &v].map(|t| t.base(out, at));
         for i in 0..rows {
             let position = i as i64 + tokens as i64 - rows as i64;
-            let seen = |j: &usize| {
-                position.div_euclid(block) == *j as i64 / block && (!causal || *j as i64 <= position)
-            };
-            let score =
-                |j: usize| scale * (0..r).map(|n| q.at(q0 + i * r + n) * k.at(k0 + j * r + n)).sum::<f64>();
+            let seen =
+                |j: &usize| position.div_euclid(block) == *j as i64 / block && (!causal || *j as i64 <= position);
+            let score = |j: usize| scale * (0..r).map(|n| q.at(q0 + i * r + n) * k.at(k0 + j * r + n)).sum::<f64>();
             let mut weights: Vec<(usize, f64)> = (0..tokens).filter(seen).map(|j| (j, score(j))).collect();
             if relu {
                 weights.iter_mut().for_each(|(_, w)| *w = w.max(0.0));

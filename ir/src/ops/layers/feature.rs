@@ -6,20 +6,8 @@ use crate::expr::erf;
 use crate::program::{Builder, ValueId};
 
 /// The names.
-pub const NAMES: &[&str] = &[
-    "exp",
-    "relu",
-    "square",
-    "silu",
-    "sigmoid",
-    "tanh",
-    "elu",
-    "elu1",
-    "gelu",
-    "gelu_tanh",
-    "identity",
-    "abs",
-];
+pub const NAMES: &[&str] =
+    &["exp", "relu", "square", "silu", "sigmoid", "tanh", "elu", "elu1", "gelu", "gelu_tanh", "identity", "abs"];
 
 /// The function's value; an unknown name is the identity.
 pub fn evaluate(name: &str, x: f64) -> f64 {

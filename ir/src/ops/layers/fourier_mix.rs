@@ -73,8 +73,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
                 (re + v * cos, im - v * sin)
             })
         };
-        let spectrum: Vec<(f64, f64)> =
-            (0..tokens * features).map(|k| inner(k / features, k % features)).collect();
+        let spectrum: Vec<(f64, f64)> = (0..tokens * features).map(|k| inner(k / features, k % features)).collect();
         for t in 0..tokens {
             for d in 0..features {
                 let term = |s: usize| {

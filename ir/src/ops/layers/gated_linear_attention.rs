@@ -38,7 +38,7 @@ func @main(%q: f32[2, T, 4], %k: f32[2, T, 4], %v: f32[2, T, 3], %a: f32[2, T, 4
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(0), Law::LinearIn(1), Law::LinearIn(2), Law::Causal, Law::Streams],
+    laws: &[Law::Causal, Law::Streams],
 };
 
 fn decay(call: &Call<'_>) -> Result<Option<Decay>, Vec<Fault>> {

@@ -28,7 +28,11 @@ func @main(%x: f32[6]) -> (f32[6, 6], f32[6]) {
     operands: &[],
     variadic: false,
     attrs: &[
-        required("kind", AttrKind::Name(&["legs", "legt", "fout"]), "the measure: scaled or translated Legendre, Fourier"),
+        required(
+            "kind",
+            AttrKind::Name(&["legs", "legt", "fout"]),
+            "the measure: scaled or translated Legendre, Fourier",
+        ),
         required("n", AttrKind::Int, "states"),
     ],
     infer,
@@ -95,11 +99,7 @@ fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> 
     let types = infer(call)?;
     let size = usize::try_from(call.attrs.int("n").unwrap_or(0)).unwrap_or(0);
     let (matrix, vector) = matrices(call.attrs.name("kind").unwrap_or("legs"), size);
-    Ok([matrix, vector]
-        .into_iter()
-        .zip(types)
-        .map(|(data, ty)| b.constant(None, Const::Dense(data), ty))
-        .collect())
+    Ok([matrix, vector].into_iter().zip(types).map(|(data, ty)| b.constant(None, Const::Dense(data), ty)).collect())
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

@@ -1,7 +1,7 @@
 //! The impulse response of a dense state space, c A^l b.
 
 use super::rules::{self, View};
-use super::steps::{Step, column, plain, reshape, shape, slice, swap_last, to_batch, widen, cast, value};
+use super::steps::{Step, cast, column, plain, reshape, shape, slice, swap_last, to_batch, value, widen};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -24,11 +24,7 @@ func @main(%A: f32[4, 4], %b: f32[4], %c: f32[4]) -> f32[9] {
   return %k
 }
 ",
-    operands: &[
-        operand("A", OperandKind::Data),
-        operand("b", OperandKind::Data),
-        operand("c", OperandKind::Data),
-    ],
+    operands: &[operand("A", OperandKind::Data), operand("b", OperandKind::Data), operand("c", OperandKind::Data)],
     variadic: false,
     attrs: &[required("len", AttrKind::Dim, "how many powers, A^0 included")],
     infer,

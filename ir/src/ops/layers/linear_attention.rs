@@ -1,9 +1,9 @@
 //! Linear (kernel) attention.
 
+use super::feature;
 use super::recurrence::{self, Parts, Recurrence};
 use super::rules::{self, View};
 use super::steps::{plain, value};
-use super::feature;
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -46,7 +46,7 @@ func @main(%q: f32[2, T, 4], %k: f32[2, T, 4], %v: f32[2, T, 3]) -> (f32[2, T, 3
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(2), Law::Streams],
+    laws: &[Law::Streams],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {

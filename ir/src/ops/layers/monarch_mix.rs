@@ -1,7 +1,7 @@
 //! Mixing by two Monarch products around a gate.
 
 use super::rules::{self, View};
-use super::steps::{plain, value, to_batch, widen, cast};
+use super::steps::{cast, plain, to_batch, value, widen};
 use crate::attr::Attrs;
 use crate::batch;
 use crate::diag::Fault;

@@ -24,11 +24,7 @@ func @main(%q: f32[2, 5, 4], %k: f32[2, 5, 4], %v: f32[2, 5, 3]) -> f32[2, 5, 3]
   return %y
 }
 ",
-    operands: &[
-        operand("q", OperandKind::Data),
-        operand("k", OperandKind::Data),
-        operand("v", OperandKind::Data),
-    ],
+    operands: &[operand("q", OperandKind::Data), operand("k", OperandKind::Data), operand("v", OperandKind::Data)],
     variadic: false,
     attrs: &[
         attr("feature", AttrKind::Name(feature::NAMES), "the map of queries and keys, default identity"),

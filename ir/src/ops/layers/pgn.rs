@@ -1,7 +1,7 @@
 //! A gated recurrent layer whose memory is a window of past inputs.
 
 use super::rules::{self, View};
-use super::steps::{cast, plain, scalar, slice, value, widen, Step};
+use super::steps::{Step, cast, plain, scalar, slice, value, widen};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -126,9 +126,8 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
             };
             let mut both: Vec<f64> = (0..c).map(|m| x.at(x0 + i * c + m)).collect();
             both.extend((0..d).map(recall).collect::<Vec<f64>>());
-            let linear = |w: &View, n: usize| {
-                both.iter().enumerate().map(|(m, v)| w.at(n * (c + d) + m) * v).sum::<f64>()
-            };
+            let linear =
+                |w: &View, n: usize| both.iter().enumerate().map(|(m, v)| w.at(n * (c + d) + m) * v).sum::<f64>();
             for n in 0..d {
                 let gate = 1.0 / (1.0 + (-(linear(&wg, n) + bias(&bg, n))).exp());
                 let fresh = (linear(&wc, n) + bias(&bc, n)).tanh();

@@ -281,12 +281,7 @@ pub fn last_state(
 
 /// The operator `semiseparable` of c, b and log decays (absent ones are 0) with the ranks it expects: the decays' rank
 /// is that of c or one less.
-pub fn semiseparable(
-    b: &mut Builder,
-    c: ValueId,
-    write: ValueId,
-    decays: Option<(ValueId, Decay)>,
-) -> Step {
+pub fn semiseparable(b: &mut Builder, c: ValueId, write: ValueId, decays: Option<(ValueId, Decay)>) -> Step {
     let rank_of = |b: &Builder, v: ValueId| shape(b, v).len();
     let mut rank = rank_of(b, c).max(rank_of(b, write));
     if let Some((a, decay)) = decays {

@@ -39,7 +39,7 @@ func @main(%q: f32[2, T, 4], %k: f32[2, T, 4], %v: f32[2, T, 3], %g: f32[2]) -> 
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(0), Law::LinearIn(1), Law::LinearIn(2), Law::Causal, Law::Streams],
+    laws: &[Law::Causal, Law::Streams],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {

@@ -39,12 +39,7 @@ pub fn tokens<'a, const N: usize>(call: &Call<'a>, ks: [usize; N]) -> Result<[To
 }
 
 /// The dims before the last `tail` of operand `k`, and those; a fault when it has fewer axes.
-pub fn split<'a>(
-    call: &Call<'a>,
-    k: usize,
-    tail: usize,
-    expected: &str,
-) -> Result<(&'a [Dim], &'a [Dim]), Vec<Fault>> {
+pub fn split<'a>(call: &Call<'a>, k: usize, tail: usize, expected: &str) -> Result<(&'a [Dim], &'a [Dim]), Vec<Fault>> {
     let t: &'a TensorType = call.tensor(k)?;
     let lead = t.rank().checked_sub(tail);
     let lead = lead.ok_or_else(|| vec![Fault::operand(k, format!("expected {expected}, found {t}"))])?;
@@ -115,11 +110,6 @@ impl View {
         let lead = tensor.shape.len().saturating_sub(tail);
         let piece = tensor.shape[lead..].iter().product();
         View { tensor, lead, piece }
-    }
-
-    /// The tensor's shape.
-    pub fn shape(&self) -> &[usize] {
-        &self.tensor.shape
     }
 
     /// Length of the `k`-th axis from the end (1 is the last).

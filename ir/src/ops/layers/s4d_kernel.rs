@@ -7,7 +7,7 @@ use crate::attr::{AttrKind, Attrs};
 use crate::diag::Fault;
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::op::{Call, Group, Law, Meaning, Op, OperandKind};
+use crate::op::{Call, Group, Meaning, Op, OperandKind};
 use crate::ops::{operand, required};
 use crate::program::{Builder, ValueId};
 use crate::reference::{Eval, RefValue};
@@ -184,8 +184,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
                 } else {
                     ((grown.0 * re + grown.1 * im) / size, (grown.1 * re - grown.0 * im) / size)
                 };
-                let weight =
-                    (c_re.at(k) * held.0 - c_im.at(k) * held.1, c_re.at(k) * held.1 + c_im.at(k) * held.0);
+                let weight = (c_re.at(k) * held.0 - c_im.at(k) * held.1, c_re.at(k) * held.1 + c_im.at(k) * held.0);
                 let (size, angle) = ((l as f64 * x).exp(), l as f64 * w);
                 2.0 * size * (weight.0 * angle.cos() - weight.1 * angle.sin())
             };

@@ -2,7 +2,9 @@
 
 use super::recurrence::{self, Decay, Factors, initial};
 use super::rules::{self, View};
-use super::steps::{Step, broadcast, cast, column, plain, reshape, shape, spread_heads, swap_last, to_batch, value, widen};
+use super::steps::{
+    Step, broadcast, cast, column, plain, reshape, shape, spread_heads, swap_last, to_batch, value, widen,
+};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -48,7 +50,7 @@ func @main(%u: f32[T, 6], %dt: f32[T, 6], %A: f32[6, 4], %B: f32[T, 4], %C: f32[
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(0), Law::Causal, Law::Streams],
+    laws: &[Law::Causal, Law::Streams],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {

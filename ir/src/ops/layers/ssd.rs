@@ -39,7 +39,7 @@ func @main(%x: f32[4, T, 3], %a: f32[4, T], %b: f32[2, T, 5], %c: f32[2, T, 5], 
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(0), Law::LinearIn(2), Law::LinearIn(3), Law::Causal, Law::Streams],
+    laws: &[Law::Causal, Law::Streams],
 };
 
 fn decay(call: &Call<'_>) -> Result<Option<Decay>, Vec<Fault>> {
