@@ -290,7 +290,10 @@ pub fn semiseparable(b: &mut Builder, c: ValueId, write: ValueId, decays: Option
     let c = with_rank(b, c, rank)?;
     let write = with_rank(b, write, rank)?;
     let a = match decays {
-        Some((a, decay)) => with_rank(b, a, rank + decay.tail() - 2)?,
+        Some((a, decay)) => {
+            let a = widen(b, a)?;
+            with_rank(b, a, rank + decay.tail() - 2)?
+        }
         None => {
             let dtype = b.ty(c).dtype().accumulator();
             let mut axes = vec![Dim::constant(1); rank - 2];

@@ -87,15 +87,20 @@ impl Case {
         format!("{} {}{}", self.op.name, shapes.join(", "), self.attrs)
     }
 
-    /// The program of the call, or of its expansion.
+    /// The program of the call, or of its expansion, in f64.
     pub fn program(&self, expanded: bool) -> Program {
+        self.program_in(expanded, |_| DType::F64)
+    }
+
+    /// The same with an element type for each operand.
+    pub fn program_in(&self, expanded: bool, dtype: impl Fn(usize) -> DType) -> Program {
         let t = DimItem { name: "T".into(), low: 0, high: 1 << 12 };
         let mut b = Builder::new("main", vec![t]);
         let params: Vec<Option<ValueId>> = self
             .operands
             .iter()
             .enumerate()
-            .map(|(k, o)| o.as_ref().map(|i| b.param(&format!("p{k}"), Type::tensor(DType::F64, i.shape.clone()))))
+            .map(|(k, o)| o.as_ref().map(|i| b.param(&format!("p{k}"), Type::tensor(dtype(k), i.shape.clone()))))
             .collect();
         let results = if expanded {
             let types: Vec<Option<Type>> = params.iter().map(|p| p.map(|v| b.ty(v).clone())).collect();
@@ -327,7 +332,14 @@ fn mixers(t: &Dim, all: &mut Vec<Case>) {
     let place = |n: i64| fixed(&[d(3), t(), d(n)]);
     let all_over = || ranged(&[d(2)], 0, -0.5, 0.5);
     let parameters = vec![all_over(), all_over(), place(2), all_over(), place(2), all_over(), all_over(), place(2)];
-    all.push(case("ssm2d", [vec![data(&[d(2), d(3), t()])], parameters].concat(), none()));
+    let plane = fixed(&[d(2), d(3), t()]);
+    all.push(case("ssm2d", [vec![plane.clone()], parameters].concat(), none()));
+    let by_batch = (0..8).map(|k| if k % 2 == 0 { fixed(&[d(4), d(2), d(3), t(), d(2)]) } else { all_over() });
+    let mut operands = vec![plane];
+    operands.extend(by_batch);
+    all.push(case("ssm2d", operands, none()));
+    let constant = (0..8).map(|_| fixed(&[d(3)]));
+    all.push(case("ssm2d", [data(&[d(3), t()])].into_iter().chain(constant).collect(), none()));
 }
 
 /// The layers with a law.
