@@ -11,6 +11,7 @@ use crate::ty::Type;
 
 mod agreement;
 mod attention;
+mod examples;
 mod faults;
 mod promises;
 
