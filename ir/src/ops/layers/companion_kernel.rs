@@ -92,7 +92,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let (a, from, to) = (View::new(e, 0, 1)?, View::new(e, 1, 1)?, View::new(e, 2, 1)?);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 1);
-    let d = a.from_end(1);
+    let d = a.axis_len(1);
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
         let [a0, from0, to0] = [&a, &from, &to].map(|v| v.base(out, at));

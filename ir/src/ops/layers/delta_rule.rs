@@ -146,7 +146,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let scale = e.attrs.float("scale").unwrap_or(1.0);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (tokens, width, r) = (tail[0], tail[1], k.from_end(1));
+    let (tokens, width, r) = (tail[0], tail[1], k.axis_len(1));
     let mut y = Vec::with_capacity(shape.iter().product());
     let mut last = Vec::new();
     batch::for_each(out, |at| {

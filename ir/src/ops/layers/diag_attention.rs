@@ -81,7 +81,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let (q, k, v) = (View::new(e, 0, 2)?, View::new(e, 1, 2)?, View::new(e, 2, 2)?);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (rows, width, tokens, r) = (tail[0], tail[1], k.from_end(2), k.from_end(1));
+    let (rows, width, tokens, r) = (tail[0], tail[1], k.axis_len(2), k.axis_len(1));
     let scale = e.attrs.float("scale").unwrap_or(1.0 / (r.max(1) as f64).sqrt());
     let (causal, relu) = (e.attrs.flag("causal"), e.attrs.name("kernel") == Some("relu"));
     let block = e.attrs.int("block").ok_or("`block` is missing")?;

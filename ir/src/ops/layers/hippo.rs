@@ -78,7 +78,7 @@ fn matrices(kind: &str, size: usize) -> (Vec<f64>, Vec<f64>) {
         "legs" if n == k => -(n as f64 + 1.0),
         "legs" => 0.0,
         "legt" => {
-            let sign = if n >= k || (k - n) % 2 == 0 { 1.0 } else { -1.0 };
+            let sign = if n >= k || (k - n).is_multiple_of(2) { 1.0 } else { -1.0 };
             -root(n) * root(k) / 2.0 * sign
         }
         _ => {

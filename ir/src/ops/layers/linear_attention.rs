@@ -122,7 +122,7 @@ pub fn mix(e: &Eval<'_>, normalize: bool) -> Result<Tensor, String> {
     let (q, k, v) = (View::new(e, 0, 2)?, View::new(e, 1, 2)?, View::new(e, 2, 2)?);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (rows, width, tokens, r) = (tail[0], tail[1], k.from_end(2), k.from_end(1));
+    let (rows, width, tokens, r) = (tail[0], tail[1], k.axis_len(2), k.axis_len(1));
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
         let [q0, k0, v0] = [&q, &k, &v].map(|t| t.base(out, at));

@@ -76,14 +76,14 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let (x, h) = (View::new(e, 0, 2)?, View::new(e, 1, 2)?);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (tokens, channels, lags) = (tail[0], tail[1], h.from_end(1));
+    let (tokens, channels, lags) = (tail[0], tail[1], h.axis_len(1));
     let middle = if e.attrs.flag("two_sided") { lags / 2 } else { 0 };
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
         let (x0, h0) = (x.base(out, at), h.base(out, at));
         for i in 0..tokens {
             for d in 0..channels {
-                let kernel = h0 + if h.from_end(2) == 1 { 0 } else { d * lags };
+                let kernel = h0 + if h.axis_len(2) == 1 { 0 } else { d * lags };
                 let term = |j: usize| {
                     let lag = (i + middle).checked_sub(j).filter(|l| *l < lags)?;
                     Some(h.at(kernel + lag) * x.at(x0 + j * channels + d))

@@ -110,8 +110,8 @@ fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> 
 /// The product of monarch(l, r) at a batch index with `x`, of `width` features.
 fn product(l: (&View, usize), r: (&View, usize), x: &[f64], width: usize) -> Vec<f64> {
     let ((l, l0), (r, r0)) = (l, r);
-    let (g, s, m) = (l.from_end(3), l.from_end(2), l.from_end(1));
-    let (k, q, p) = (r.from_end(3), r.from_end(2), r.from_end(1));
+    let (g, s, m) = (l.axis_len(3), l.axis_len(2), l.axis_len(1));
+    let (k, q, p) = (r.axis_len(3), r.axis_len(2), r.axis_len(1));
     let mut y = vec![0.0; s * g * width];
     for d in 0..width {
         let inner = |n: usize| -> f64 {
@@ -135,8 +135,8 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let gate = View::new(e, 5, 2)?;
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (tokens, width) = (x.from_end(2), tail[1]);
-    let gate_width = gate.from_end(1);
+    let (tokens, width) = (x.axis_len(2), tail[1]);
+    let gate_width = gate.axis_len(1);
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
         let x0 = x.base(out, at);

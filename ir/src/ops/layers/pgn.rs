@@ -111,7 +111,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let bias = |b: &Option<View>, n: usize| b.as_ref().map_or(0.0, |b| b.at(n));
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (tokens, d, c, width) = (tail[0], tail[1], wh.from_end(2), wh.from_end(1));
+    let (tokens, d, c, width) = (tail[0], tail[1], wh.axis_len(2), wh.axis_len(1));
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
         let x0 = x.base(out, at);

@@ -131,7 +131,7 @@ impl Recurrence {
         let shape = e.result_shape(0)?;
         let (out, tail) = shape.split_at(shape.len() - 2);
         let (rows, width) = (tail[0], tail[1]);
-        let (tokens, channels) = (self.b.from_end(2), self.b.from_end(1));
+        let (tokens, channels) = (self.b.axis_len(2), self.b.axis_len(1));
         let mut y = Vec::with_capacity(shape.iter().product());
         let mut last = Vec::new();
         batch::for_each(out, |at| {
@@ -183,7 +183,7 @@ impl LogDecay {
         let place = match self.decay {
             Decay::Token => j,
             Decay::Channel => {
-                let channels = self.view.from_end(1);
+                let channels = self.view.axis_len(1);
                 j * channels + if channels == 1 { 0 } else { n }
             }
         };

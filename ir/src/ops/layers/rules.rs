@@ -113,7 +113,7 @@ impl View {
     }
 
     /// Length of the `k`-th axis from the end (1 is the last).
-    pub fn from_end(&self, k: usize) -> usize {
+    pub fn axis_len(&self, k: usize) -> usize {
         self.tensor.shape[self.tensor.shape.len() - k]
     }
 

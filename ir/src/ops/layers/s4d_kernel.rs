@@ -167,7 +167,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let log_dt = View::new(e, 0, 1)?;
     let (a_re, a_im, c_re, c_im) = (View::new(e, 1, 2)?, View::new(e, 2, 2)?, View::new(e, 3, 2)?, View::new(e, 4, 2)?);
     let shape = e.result_shape(0)?;
-    let (len, states) = (shape[1], a_re.from_end(1));
+    let (len, states) = (shape[1], a_re.axis_len(1));
     let mut y = Vec::with_capacity(shape.iter().product());
     for d in 0..shape[0] {
         let dt = log_dt.at(d).exp();

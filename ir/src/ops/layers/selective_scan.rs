@@ -189,7 +189,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let softplus = e.attrs.flag("softplus");
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (tokens, channels, states) = (tail[0], tail[1], decay.from_end(1));
+    let (tokens, channels, states) = (tail[0], tail[1], decay.axis_len(1));
     let mut y = Vec::with_capacity(shape.iter().product());
     let mut last = Vec::new();
     batch::for_each(out, |at| {

@@ -173,7 +173,7 @@ impl Parameter {
 
     /// State n at a place of the plane, for a batch index.
     fn at(&self, out: &[usize], at: &[usize], place: usize, n: usize) -> f64 {
-        let states = self.view.from_end(1);
+        let states = self.view.axis_len(1);
         let place = if self.everywhere { 0 } else { place };
         self.view.at(self.view.base(out, at) + place * states + n)
     }
@@ -185,7 +185,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
     let (variates, times) = (tail[0], tail[1]);
-    let states = parameters[0].view.from_end(1);
+    let states = parameters[0].view.axis_len(1);
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
         let x0 = x.base(out, at);

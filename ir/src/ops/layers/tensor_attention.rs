@@ -96,8 +96,8 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let (q, k1, k2, v1, v2) = (q?, k1?, k2?, v1?, v2?);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (rows, width, r) = (tail[0], tail[1], q.from_end(1));
-    let (first, second) = (k1.from_end(2), k2.from_end(2));
+    let (rows, width, r) = (tail[0], tail[1], q.axis_len(1));
+    let (first, second) = (k1.axis_len(2), k2.axis_len(2));
     let scale = e.attrs.float("scale").unwrap_or(1.0 / (r.max(1) as f64).sqrt());
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {

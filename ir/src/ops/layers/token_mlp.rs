@@ -63,7 +63,7 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
     Ok(vec![Type::tensor(call.tensor(0)?.dtype, shape)])
 }
 
-fn function<'a>(attrs: &'a crate::attr::Attrs) -> &'a str {
+fn function(attrs: &crate::attr::Attrs) -> &str {
     attrs.name("fn").unwrap_or("gelu")
 }
 
@@ -91,7 +91,7 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let (b1, b2) = (View::optional(e, 3, 1)?, View::optional(e, 4, 1)?);
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
-    let (tokens, hidden, width) = (x.from_end(2), w1.from_end(2), tail[1]);
+    let (tokens, hidden, width) = (x.axis_len(2), w1.axis_len(2), tail[1]);
     let bias = |b: &Option<View>, n: usize| b.as_ref().map_or(0.0, |b| b.at(n));
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {
