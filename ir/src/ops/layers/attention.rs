@@ -1,5 +1,7 @@
 //! Softmax attention.
 
+use super::rules;
+use super::steps::{plain, value};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
@@ -51,56 +53,56 @@ func @main(%q: f32[4, T, 8], %k: f32[2, T, 8], %v: f32[2, T, 8]) -> f32[4, T, 8]
 const MASK_ATTRS: [&str; 7] = ["causal", "window", "left", "right", "sink", "block", "align"];
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
-    let (q, k, v) = (call.tensor(0)?, call.tensor(1)?, call.tensor(2)?);
+    let [q, k, v] = rules::tokens(call, [0, 1, 2])?;
     let mut faults = Vec::new();
-    for (n, t) in [(0, q), (1, k), (2, v)] {
-        if t.rank() < 2 {
-            faults.push(Fault::operand(n, format!("expected [.., tokens, features], found {t}")));
+    rules::same(&mut faults, 1, "features of q and k differ", k.features, q.features);
+    rules::same(&mut faults, 2, "tokens of k and v differ", v.tokens, k.tokens);
+    let mut lead = vec![(0, q.lead), (1, k.lead), (2, v.lead)];
+    if let Some(m) = call.ty(3).and_then(Type::as_tensor) {
+        if m.dtype != DType::Bool && !m.dtype.is_float() {
+            faults.push(Fault::operand(3, format!("a mask is boolean or floating-point, found {m}")));
         }
+        let data = call.tensor(0)?.dtype;
+        if m.dtype.is_float() && m.dtype.accumulator() != data.accumulator() {
+            faults.push(
+                Fault::operand(3, format!("element type {} beside data of {data}", m.dtype))
+                    .help(format!("convert it with `cast %x {{to = {data}}}`")),
+            );
+        }
+        let (m_lead, m_tail) = m.shape.split_at(m.rank().saturating_sub(2));
+        for (found, expected) in m_tail.iter().rev().zip([k.tokens, q.tokens]) {
+            if !found.is(1) && found != expected {
+                faults.push(
+                    Fault::operand(3, format!("the mask {m} does not broadcast to [.., {}, {}]", q.tokens, k.tokens))
+                        .help("its last two axes are queries and keys; each must be equal or 1"),
+                );
+            }
+        }
+        lead.push((3, m_lead));
     }
-    if !faults.is_empty() {
-        return Err(faults);
+    rules::at_least(&mut faults, call.attrs, "block", 1);
+    rules::at_least(&mut faults, call.attrs, "window", 0);
+    rules::at_least(&mut faults, call.attrs, "sink", 0);
+    if call.attrs.has("sink") && !call.attrs.has("window") {
+        faults.push(Fault::attr("sink", "it adds the first keys to a window, and none is given").help("add `window`"));
     }
-    let (qn, kn, vn) = (q.rank(), k.rank(), v.rank());
-    if q.shape[qn - 1] != k.shape[kn - 1] {
-        faults.push(Fault::operand(1, format!("features differ: q {}, k {}", q.shape[qn - 1], k.shape[kn - 1])));
-    }
-    if k.shape[kn - 2] != v.shape[vn - 2] {
-        faults.push(Fault::operand(2, format!("tokens differ: k {}, v {}", k.shape[kn - 2], v.shape[vn - 2])));
-    }
-    if let Some(m) = call.ty(3).and_then(Type::as_tensor)
-        && m.dtype != DType::Bool
-        && !m.dtype.is_float()
-    {
-        faults.push(Fault::operand(3, format!("a mask is boolean or floating-point, found {m}")));
-    }
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let mut lead = vec![(0, &q.shape[..qn - 2]), (1, &k.shape[..kn - 2]), (2, &v.shape[..vn - 2])];
-    if let Some(m) = call.ty(3).and_then(Type::as_tensor).filter(|m| m.rank() > 2) {
-        lead.push((3, &m.shape[..m.rank() - 2]));
-    }
+    rules::settle(faults)?;
+    rules::root_scale(call.attrs, q.features)?;
     let mut shape = batch::join(&lead, true)?;
-    shape.extend([q.shape[qn - 2].clone(), v.shape[vn - 1].clone()]);
-    Ok(vec![Type::tensor(v.dtype, shape)])
+    shape.extend([q.tokens.clone(), v.features.clone()]);
+    Ok(vec![Type::tensor(call.tensor(2)?.dtype, shape)])
 }
 
 fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> {
-    let value = |k: usize| call.value(k).ok_or_else(|| vec![Fault::operand(k, "this operand is missing")]);
-    let (q, k, v) = (value(0)?, value(1)?, value(2)?);
-    let features = call.tensor(0)?.shape.last().and_then(|d| d.as_constant());
-    let scale = match (call.attrs.float("scale"), features) {
-        (Some(s), _) => s,
-        (None, Some(r)) => 1.0 / (r.max(1) as f64).sqrt(),
-        (None, None) => {
-            return Err(vec![Fault::attr("scale", "the scale must be given when the features are symbolic")]);
-        }
-    };
+    let [queries] = rules::tokens(call, [0])?;
+    let scale = rules::root_scale(call.attrs, queries.features)?;
+    let (q, k, v) = (value(call, 0)?, value(call, 1)?, value(call, 2)?);
     let mut m = b.op("gram", &[q, k], Attrs::new().with_float("scale", scale))?;
     if let Some(mask) = call.value(3) {
+        // Minus infinity in a bias needs no support of its own: softmax gives such an element, and a row of nothing
+        // else, exactly 0.
         let op = if b.ty(mask).dtype() == DType::Bool { "mask_with" } else { "add_bias" };
-        m = b.op(op, &[m, mask], Attrs::new())?;
+        m = plain(b, op, &[m, mask])?;
     }
     let mut attrs = Attrs::new();
     for name in MASK_ATTRS {
@@ -111,6 +113,6 @@ fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> 
     if !attrs.is_empty() {
         m = b.op("mask", &[m], attrs)?;
     }
-    let p = b.op("softmax", &[m], Attrs::new())?;
-    Ok(vec![b.op("apply", &[p, v], Attrs::new())?])
+    let p = plain(b, "softmax", &[m])?;
+    Ok(vec![plain(b, "apply", &[p, v])?])
 }
