@@ -94,7 +94,9 @@ impl Failure {
     pub fn message(self) -> &'static str {
         match self {
             Failure::Null => "a pointer is null",
-            Failure::Misaligned => "a pointer is not aligned: tensors to their element, workspace and weights to 64 bytes",
+            Failure::Misaligned => {
+                "a pointer is not aligned: tensors to their element, workspace and weights to 64 bytes"
+            }
             Failure::DimOutOfBounds => "a dim is outside its bounds",
             Failure::BadLength => "a length computed from the dims is negative or not a whole number",
             Failure::Overflow => "the sizes of the tensors leave the 64-bit range",

@@ -173,11 +173,8 @@ fn emit(f: &mut Code, symbols: &[Symbol], program: &TileProgram, storage: &Stora
     let stride = f.load(types::I64, ctx, context::STRIDE);
     let own = f.imul(slice, stride);
     let scratch = f.iadd(scratch, own);
-    let extents: Vec<Value> = program
-        .grid
-        .iter()
-        .map(|axis| Emitter::new(&scope, types::F64).int(f, &axis.extent))
-        .collect();
+    let extents: Vec<Value> =
+        program.grid.iter().map(|axis| Emitter::new(&scope, types::F64).int(f, &axis.extent)).collect();
     // Slice s has the points from s * points / slices; the product is formed without leaving the range by splitting
     // points into a quotient and a rest.
     let quotient = f.sdiv(points, slices);

@@ -376,7 +376,7 @@ fn erf(f: &mut Code, x: Value) -> Value {
 
 /// 64 zero bits, then the first 1280 binary digits of 2/pi.
 const TWO_OVER_PI: [u64; 21] = [
-0x0000000000000000,
+    0x0000000000000000,
     0xa2f9836e4e441529,
     0xfc2757d1f534ddc0,
     0xdb6295993c439041,

@@ -20,4 +20,6 @@ pub mod vkir;
 #[cfg(test)]
 mod tests;
 
-pub use model::{BoundWeights, CallError, CompiledModel, Memory, Options, Parallel, compile, compile_object, object_interface};
+pub use model::{
+    BoundWeights, CallError, CompiledModel, Memory, Options, Parallel, compile, compile_object, object_interface,
+};

@@ -262,9 +262,11 @@ impl Classes {
                 for &(from_x, to_x) in &self.lives[x] {
                     for &(from_y, to_y) in &self.lives[y] {
                         let (from, to) = (from_x.max(from_y), to_x.min(to_y));
+                        // Whoever takes the place over does so when the other is read for the last time.
                         let fine = allowed.iter().any(|w| {
                             let (p, q) = (w.a.0 as usize, w.b.0 as usize);
-                            ((p, q) == (x, y) || (p, q) == (y, x)) && w.at.0 <= from && to <= w.at.1
+                            let last = if p == x { to_x } else { to_y };
+                            ((p, q) == (x, y) || (p, q) == (y, x)) && w.at.0 <= from && last <= w.at.1
                         });
                         if from <= to && !fine {
                             return;
@@ -320,9 +322,7 @@ fn place(classes: &Classes) -> Storage {
         .filter_map(|k| classes.layouts[k].map(|l| (k, l.bytes.div_ceil(ALIGNMENT) * ALIGNMENT)))
         .collect();
     roots.sort_by_key(|&(k, bytes)| (std::cmp::Reverse(bytes), k));
-    let meet = |a: usize, b: usize| {
-        classes.life(a).any(|x| classes.life(b).any(|y| x.0.max(y.0) <= x.1.min(y.1)))
-    };
+    let meet = |a: usize, b: usize| classes.life(a).any(|x| classes.life(b).any(|y| x.0.max(y.0) <= x.1.min(y.1)));
     let mut placed: Vec<(usize, usize, usize)> = Vec::new();
     let mut offsets = vec![None; n];
     let mut total = 0;
@@ -349,4 +349,3 @@ fn place(classes: &Classes) -> Storage {
         .collect();
     Storage { places, bytes: total }
 }
-

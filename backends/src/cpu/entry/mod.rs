@@ -152,9 +152,8 @@ pub fn define(
     let public = if emission.public { Linkage::Export } else { Linkage::Local };
     let symbols: Vec<Symbol> = lowered.dims.iter().map(|d| d.name.clone()).collect();
     let bodies = bodies(module, library, target, lowered, &symbols)?;
-    let of = |phase: Phase| -> Vec<Option<Body>> {
-        bodies.iter().filter(|(p, _)| *p == phase).map(|(_, b)| *b).collect()
-    };
+    let of =
+        |phase: Phase| -> Vec<Option<Body>> { bodies.iter().filter(|(p, _)| *p == phase).map(|(_, b)| *b).collect() };
     let scratch = |phase: Phase| of(phase).iter().flatten().map(|b| b.scratch).max().unwrap_or(0);
     let run_scratch = aligned(scratch(Phase::Run) as u64) as usize;
     let plan = Plan::new(lowered, run_scratch, scratch(Phase::Bind))?;
@@ -178,15 +177,8 @@ pub fn define(
         sizes::emit(&mut f, lowered, run_scratch);
         f.finish()
     })?;
-    let parts = run::Parts {
-        lowered,
-        plan: &plan,
-        bodies: of(Phase::Run),
-        sizes,
-        cpu,
-        embedded,
-        constants: &constants,
-    };
+    let parts =
+        run::Parts { lowered, plan: &plan, bodies: of(Phase::Run), sizes, cpu, embedded, constants: &constants };
     let signature = run::signature(module, &parts);
     let arguments = signature.params.len();
     let run = define_clif(module, &format!("{name}_run"), public, signature, |b, module| {
@@ -197,24 +189,16 @@ pub fn define(
     let mut signature = module.make_signature();
     signature.params = vec![AbiParam::new(types::I64)];
     signature.returns = vec![AbiParam::new(types::I64)];
-    let workspace_bytes =
-        define_clif(module, &format!("{name}_workspace_bytes"), public, signature, |b, module| {
-            let mut f = Code::new(b, module, library);
-            run::emit_workspace_bytes(&mut f, &parts);
-            f.finish()
-        })?;
+    let workspace_bytes = define_clif(module, &format!("{name}_workspace_bytes"), public, signature, |b, module| {
+        let mut f = Code::new(b, module, library);
+        run::emit_workspace_bytes(&mut f, &parts);
+        f.finish()
+    })?;
     let bind = if parts.takes_weights() {
         let find = if reads_weights(lowered) { Some(safetensors::define(module, library)?) } else { None };
         let weights = weight_data(module, lowered)?;
-        let parts = bind::Parts {
-            lowered,
-            plan: &plan,
-            bodies: of(Phase::Bind),
-            find,
-            cpu,
-            weights,
-            constants: &constants,
-        };
+        let parts =
+            bind::Parts { lowered, plan: &plan, bodies: of(Phase::Bind), find, cpu, weights, constants: &constants };
         let signature = bind::signature(module);
         let bind = define_clif(module, &format!("{name}_bind"), public, signature, |b, module| {
             let mut f = Code::new(b, module, library);
