@@ -18,7 +18,7 @@ mod references;
 mod x86;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use builder::Builder;
 pub use interpret::{Arena, Fault, interpret};
