@@ -14,6 +14,7 @@ pub mod model;
 pub mod module;
 mod statement;
 mod storage;
+pub mod pool;
 pub mod target;
 pub mod vkir;
 

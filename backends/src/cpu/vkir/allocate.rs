@@ -63,6 +63,7 @@ struct Life {
     defined_in_owner: bool,
     first_is_write: bool,
     first_loop: usize,
+    writes: u32,
     loops: Vec<usize>,
 }
 
@@ -120,10 +121,12 @@ impl Walk<'_> {
                     defined_in_owner: true,
                     first_is_write: writes,
                     first_loop: current,
+                    writes: 1,
                     loops: vec![current],
                 });
             }
             Some(life) => {
+                life.writes += u32::from(access != Access::Use);
                 life.first = life.first.min(at);
                 life.last = life.last.max(end);
                 life.owner = common_loop(&self.loops, life.owner, current);
@@ -346,8 +349,26 @@ pub(super) fn allocate(
     wanted.sort_by_key(|&(bits, weight)| (std::cmp::Reverse(weight), bits));
     let free = vector_order.iter().filter(|register| !used.contains(register));
     assignment.constants = wanted.iter().map(|&(bits, _)| bits).zip(free.copied()).collect();
+    share_constants(&kernel.body, &walk.vectors, &mut assignment);
     mark_counters(&kernel.body, &mut 1, &walk.reads_of_counter, &mut assignment.counted_up);
     Ok(assignment)
+}
+
+/// Lets registers that only ever hold a constant be the machine register that keeps it.
+fn share_constants(nodes: &[Node], lives: &[Option<Life>], assignment: &mut Assignment) {
+    for node in nodes {
+        match node {
+            Node::Op(Op::Const { dst, bits }) => {
+                let once = lives[dst.0 as usize].as_ref().is_some_and(|life| life.writes == 1);
+                let kept = assignment.constants.iter().find(|(held, _)| held == bits);
+                if let (true, Some(&(_, register))) = (once, kept) {
+                    assignment.vectors[dst.0 as usize] = register;
+                }
+            }
+            Node::Op(_) => {}
+            Node::Loop { body, .. } => share_constants(body, lives, assignment),
+        }
+    }
 }
 
 fn last_argument_read(nodes: &[Node], step: &mut u32) -> Option<u32> {

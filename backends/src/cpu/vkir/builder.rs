@@ -214,6 +214,20 @@ impl Builder {
         dst
     }
 
+    /// A constant of its own in each lane; `words` are W.
+    pub fn lane_constants(&mut self, words: &[u32]) -> VReg {
+        let dst = self.vector_register();
+        self.push(Op::Lanes { dst, words: words.to_vec() });
+        dst
+    }
+
+    /// Words `index mod 2 W` of the table that `low` and `high` hold.
+    pub fn lookup(&mut self, index: VReg, low: VReg, high: VReg) -> VReg {
+        let dst = self.vector_register();
+        self.push(Op::Lookup { dst, index, low, high });
+        dst
+    }
+
     /// A copy of a vector.
     pub fn copy(&mut self, src: VReg) -> VReg {
         let dst = self.vector_register();

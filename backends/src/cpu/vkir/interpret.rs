@@ -299,6 +299,18 @@ impl Machine<'_, '_> {
                 let value = (0..self.lanes as u16).map(|lane| f32::from(lane).to_bits()).collect();
                 self.set_vector(*dst, value)
             }
+            Op::Lanes { dst, words } => {
+                if words.len() != self.lanes {
+                    return Err(Fault::Malformed);
+                }
+                self.set_vector(*dst, words.clone())
+            }
+            Op::Lookup { dst, index, low, high } => {
+                let (index, mut table) = (self.vector(*index)?, self.vector(*low)?);
+                table.extend(self.vector(*high)?);
+                let value = index.iter().map(|index| table[*index as usize % table.len()]).collect();
+                self.set_vector(*dst, value)
+            }
             Op::Copy { dst, src } => self.set_vector(*dst, self.vector(*src)?),
             Op::Unary { op, dst, a } => {
                 let value = self.vector(*a)?.iter().map(|lane| unary(*op, *lane)).collect();

@@ -387,6 +387,24 @@ pub enum Op {
         /// Result.
         dst: VReg,
     },
+    /// A constant of its own in each lane.
+    Lanes {
+        /// Result.
+        dst: VReg,
+        /// W words.
+        words: Vec<u32>,
+    },
+    /// Picks words from a table of 2 W: lane l becomes word `index[l] mod 2 W` of `low` followed by `high`.
+    Lookup {
+        /// Result.
+        dst: VReg,
+        /// Integers, of which the last bits count.
+        index: VReg,
+        /// The first W words of the table.
+        low: VReg,
+        /// The last W words of the table.
+        high: VReg,
+    },
     /// Copies a vector register.
     Copy {
         /// Result.

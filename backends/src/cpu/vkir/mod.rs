@@ -14,6 +14,7 @@ mod builder;
 mod clif;
 mod interpret;
 mod ir;
+mod math;
 mod references;
 mod x86;
 

@@ -80,7 +80,13 @@ pub(super) fn references(op: &Op, isa: Isa, visit: &mut dyn FnMut(AnyReg, Access
             visit_addr(addr, visit);
             visit(Int(*dst), Define);
         }
-        Op::Const { dst, .. } | Op::Iota { dst } => visit(Vector(*dst), Define),
+        Op::Const { dst, .. } | Op::Iota { dst } | Op::Lanes { dst, .. } => visit(Vector(*dst), Define),
+        Op::Lookup { dst, index, low, high } => {
+            visit(Vector(*index), Use);
+            visit(Vector(*low), Use);
+            visit(Vector(*high), Use);
+            visit(Vector(*dst), Define);
+        }
         Op::Copy { dst, src } => {
             visit(Vector(*src), Use);
             visit(Vector(*dst), Define);

@@ -13,8 +13,10 @@ use super::ir::{
 use crate::cpu::module::{CodeError, define_clif, integer_signature};
 use crate::cpu::target::{Feature, Target};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
-use cranelift_codegen::ir::types::{F32X4, I8X16, I32X4, I64};
-use cranelift_codegen::ir::{ConstantData, Endianness, InstBuilder, MemFlagsData, Type, Value};
+use cranelift_codegen::ir::types::{F32, F32X4, I8X16, I32, I32X4, I64};
+use cranelift_codegen::ir::{
+    ConstantData, Endianness, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value,
+};
 use cranelift_frontend::{FunctionBuilder, Variable};
 use cranelift_module::{FuncId, Linkage, Module};
 
@@ -141,8 +143,7 @@ impl Emitter<'_, '_> {
             }
             Source::Broadcast(addr) => {
                 let address = self.address(addr)?;
-                let lane =
-                    self.builder.ins().load(cranelift_codegen::ir::types::F32, plain(), address, addr.displacement);
+                let lane = self.builder.ins().load(F32, plain(), address, addr.displacement);
                 self.builder.ins().splat(F32X4, lane)
             }
         })
@@ -461,7 +462,7 @@ impl Emitter<'_, '_> {
         let count = self.builder.ins().select(negative, zero, count);
         let above = self.builder.ins().icmp(IntCC::SignedGreaterThan, count, four);
         let count = self.builder.ins().select(above, four, count);
-        let count = self.builder.ins().ireduce(cranelift_codegen::ir::types::I32, count);
+        let count = self.builder.ins().ireduce(I32, count);
         let count = self.builder.ins().splat(I32X4, count);
         let lanes = self.words(I32X4, [0, 1, 2, 3]);
         self.builder.ins().icmp(IntCC::SignedGreaterThan, count, lanes)
@@ -474,6 +475,26 @@ impl Emitter<'_, '_> {
         let order = self.builder.func.dfg.immediates.push(ConstantData::from(bytes));
         let picked = self.builder.ins().shuffle(a, b, order);
         self.cast(F32X4, picked)
+    }
+
+    /// Through memory: the table goes to the stack, each lane comes from there.
+    fn lookup(&mut self, index: Value, low: Value, high: Value) -> Value {
+        let slot = StackSlotData::new(StackSlotKind::ExplicitSlot, 32, 4);
+        let slot = self.builder.create_sized_stack_slot(slot);
+        let table = self.builder.ins().stack_addr(I64, slot, 0);
+        self.builder.ins().store(plain(), low, table, 0);
+        self.builder.ins().store(plain(), high, table, 16);
+        let index = self.bits(BinaryOp::And, index, 7);
+        let mut value = self.word(0);
+        for lane in 0..4 {
+            let word = self.builder.ins().extractlane(index, lane);
+            let word = self.builder.ins().uextend(I64, word);
+            let offset = self.builder.ins().ishl_imm_u(word, 2);
+            let address = self.builder.ins().iadd(table, offset);
+            let picked = self.builder.ins().load(I32, plain(), address, 0);
+            value = self.builder.ins().insertlane(value, picked, lane);
+        }
+        value
     }
 
     fn transpose(&mut self, rows: &[VReg]) -> Result<(), EmitError> {
@@ -507,6 +528,17 @@ impl Emitter<'_, '_> {
             }
             Op::Iota { dst } => {
                 let value = self.words(F32X4, [0.0f32, 1.0, 2.0, 3.0].map(f32::to_bits));
+                self.set_vector(*dst, value)
+            }
+            Op::Lanes { dst, words } => {
+                let words = <[u32; 4]>::try_from(words.as_slice())
+                    .map_err(|_| EmitError::Malformed("lane constants of other than W words"))?;
+                let value = self.words(F32X4, words);
+                self.set_vector(*dst, value)
+            }
+            Op::Lookup { dst, index, low, high } => {
+                let (index, low, high) = (self.vector(*index)?, self.vector(*low)?, self.vector(*high)?);
+                let value = self.lookup(index, low, high);
                 self.set_vector(*dst, value)
             }
             Op::Copy { dst, src } => {

@@ -2,6 +2,7 @@
 
 mod kernels;
 mod masked;
+mod math;
 mod random;
 
 use super::*;

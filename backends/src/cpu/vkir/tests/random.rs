@@ -229,6 +229,12 @@ impl Generator<'_> {
                     self.b.store_strided(float, addr, stride, element, limit);
                 }
             }
+            23 if self.rng.below(2) == 0 => {
+                let words: Vec<u32> = (0..self.b.lanes()).map(|_| self.rng.next() as u32).collect();
+                let (low, high) = (self.b.lane_constants(&words), self.rng.pick(&self.lanes));
+                let result = self.b.lookup(lane, low, high);
+                keep(&mut self.lanes, result, self.rng);
+            }
             23 => self.integers(),
             _ => self.store(float, lane),
         }

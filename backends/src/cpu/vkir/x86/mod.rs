@@ -62,6 +62,7 @@ fn temp_counts(op: &Op, isa: Isa) -> TempCounts {
         Op::FirstLanes { .. } => counts(2, 0, 0),
         Op::Scale2 { .. } if !wide => counts(0, 2, 0),
         Op::Reduce { .. } => counts(0, 1, 0),
+        Op::Lookup { .. } => counts(0, if wide { 1 } else { 3 }, 0),
         Op::Transpose { .. } => counts(0, 2, 0),
         Op::DotBf16 { .. } if !bf16 => counts(0, 3, 0),
         Op::Load { element, tail: Some(_), .. } if !wide && *element != Element::F32 => counts(1, 0, 0),
@@ -179,10 +180,16 @@ impl Emitter<'_> {
         self.asm.emit(Instruction::with2(code, dst, memory))
     }
 
+    /// The register that holds a constant for the whole kernel, if one does.
+    fn kept_constant(&self, bits: u32) -> Option<Register> {
+        let kept = self.assignment.constants.iter().find(|(held, _)| *held == bits);
+        kept.map(|&(_, register)| self.vector_register(register))
+    }
+
     /// A constant as an operand of an arithmetic instruction.
     fn constant(&mut self, bits: u32) -> Place {
-        if let Some(&(_, register)) = self.assignment.constants.iter().find(|(held, _)| *held == bits) {
-            return Place::Register(self.vector_register(register));
+        if let Some(register) = self.kept_constant(bits) {
+            return Place::Register(register);
         }
         Place::Memory(if self.wide { self.asm.constant(&[bits], true) } else { self.asm.constant(&[bits; 8], false) })
     }

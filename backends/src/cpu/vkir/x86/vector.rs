@@ -34,11 +34,11 @@ impl Emitter<'_> {
         match op {
             Op::Const { dst, bits } => {
                 let dst = self.vector(*dst);
+                if let Some(held) = self.kept_constant(*bits) {
+                    return self.vector_copy(dst, held);
+                }
                 if *bits == 0 {
                     return self.three(forms::binary(BinaryOp::Xor), dst, dst, Place::Register(dst));
-                }
-                if let Place::Register(held) = self.constant(*bits) {
-                    return self.vector_copy(dst, held);
                 }
                 let memory = self.asm.constant(&[*bits], false);
                 self.broadcast_word(dst, memory)
@@ -50,6 +50,15 @@ impl Emitter<'_> {
                 let code = self.pick((Code::EVEX_Vmovups_zmm_k1z_zmmm512, Code::VEX_Vmovups_ymm_ymmm256));
                 self.asm.emit(Instruction::with2(code, self.vector(*dst), memory))
             }
+            Op::Lanes { dst, words } => {
+                if words.len() != if self.wide { 16 } else { 8 } {
+                    return Err(EmitError::Malformed("lane constants of other than W words"));
+                }
+                let memory = self.asm.constant(words, false);
+                let code = self.pick((Code::EVEX_Vmovups_zmm_k1z_zmmm512, Code::VEX_Vmovups_ymm_ymmm256));
+                self.asm.emit(Instruction::with2(code, self.vector(*dst), memory))
+            }
+            Op::Lookup { dst, index, low, high } => self.lookup(*dst, *index, *low, *high),
             Op::Copy { dst, src } => self.vector_copy(self.vector(*dst), self.vector(*src)),
             Op::Unary { op, dst, a } => {
                 let (dst, a) = (self.vector(*dst), self.vector(*a));
@@ -195,6 +204,25 @@ impl Emitter<'_> {
             self.three(forms::reduce(op), dst, current, Place::Register(temp))?;
         }
         Ok(())
+    }
+
+    fn lookup(&mut self, dst: VReg, index: VReg, low: VReg, high: VReg) -> Result<(), EmitError> {
+        let [dst, index, low, high] = [dst, index, low, high].map(|register| self.vector(register));
+        let result = self.vector_temp(0);
+        if self.wide {
+            // the indices are overwritten by what they pick
+            self.vector_copy(result, index)?;
+            let code = Code::EVEX_Vpermi2ps_zmm_k1z_zmm_zmmm512b32;
+            self.asm.emit(Instruction::with3(code, result, low, high))?;
+            return self.vector_copy(dst, result);
+        }
+        // each half of the table by itself, then bit 3 of the index moved to the sign decides
+        let other = self.vector_temp(1);
+        let choice = self.vector_temp(2);
+        self.asm.emit(Instruction::with3(Code::VEX_Vpermps_ymm_ymm_ymmm256, result, index, low))?;
+        self.asm.emit(Instruction::with3(Code::VEX_Vpermps_ymm_ymm_ymmm256, other, index, high))?;
+        self.shift_by(ShiftOp::Left, choice, index, 28)?;
+        self.asm.emit(Instruction::with4(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, dst, result, other, choice))
     }
 
     fn transpose(&mut self, rows: &[VReg]) -> Result<(), EmitError> {
