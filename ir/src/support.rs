@@ -497,3 +497,61 @@ impl Support {
 pub fn element_of(tensor: SlowId, batch: &[Expr], index: &[Expr]) -> Expr {
     Expr::load(tensor, batch.iter().chain(index).cloned().collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at_most(by: i64) -> Condition {
+        Condition::AtMost { by: Dim::constant(by), at: Position::Row }
+    }
+
+    fn at_least(by: i64) -> Condition {
+        Condition::AtLeast { by: Dim::constant(by), at: Position::Row }
+    }
+
+    #[test]
+    fn equal_supports_have_equal_terms() {
+        let causal = Support::only(at_most(0));
+        assert_eq!(causal.intersect(&Support::only(at_most(3))), causal);
+        assert_eq!(causal.union(&Support::only(at_most(3))), Support::only(at_most(3)));
+        let window = Support::all([at_most(0), at_least(-4)]);
+        assert_eq!(causal.intersect(&Support::only(at_least(-4))), window);
+        assert_eq!(causal.union(&window), causal);
+        assert_eq!(causal.union(&Support::full()), Support::full());
+        assert_eq!(causal.intersect(&Support::empty()), Support::empty());
+        assert_eq!(causal.transpose().transpose(), causal);
+        assert_eq!(Support::diagonal().transpose(), Support::diagonal());
+        let t = Dim::symbol("T");
+        let first = |n: i64| Support::only(Condition::FirstColumns(t.add(&Dim::constant(n)).unwrap()));
+        assert_eq!(first(0).union(&first(2)), first(2));
+    }
+
+    #[test]
+    fn products_of_bands_are_bands() {
+        let n = Dim::symbol("T");
+        let none = DimBounds::from([("T".into(), (0, 64))]);
+        let product = |a: &Support, b: &Support| a.compose(b, [&n, &n, &n], &none);
+        let (causal, strict) = (Support::only(at_most(0)), Support::only(at_most(-1)));
+        assert_eq!(product(&causal, &causal), causal);
+        assert_eq!(product(&strict, &strict), Support::only(at_most(-2)));
+        assert_eq!(product(&Support::diagonal(), &strict), strict);
+        let band = |low, high| Support::all([at_least(low), at_most(high)]);
+        assert_eq!(product(&band(-2, 1), &band(-1, 3)), band(-3, 4));
+        // Up and down again needs a place beyond the end.
+        assert!(!product(&band(1, 1), &band(-1, -1)).is_exact());
+        // Full times full is full where there is something between.
+        assert!(!product(&Support::full(), &Support::full()).is_exact());
+        let some = DimBounds::from([("T".into(), (1, 64))]);
+        assert!(Support::full().compose(&Support::full(), [&n, &n, &n], &some).is_full());
+    }
+
+    #[test]
+    fn what_only_the_operator_knows_stays_a_bound() {
+        let chosen = Support::all([at_most(0), Condition::Data]);
+        assert!(!chosen.is_exact());
+        assert_eq!(chosen.bound(), Support::only(at_most(0)));
+        assert_eq!(chosen.union(&Support::only(at_most(0))), Support::only(at_most(0)));
+        assert!(chosen.below_diagonal(Position::Row, &Dim::constant(5), &Dim::constant(5), &DimBounds::new()));
+    }
+}

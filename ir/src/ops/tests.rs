@@ -62,8 +62,11 @@ fn run(example: &str, seed: u64) -> Result<Run, String> {
             .join("; ")
     })?;
     let mut last = String::from("no lengths fit");
-    // Odd lengths first; some examples divide theirs.
-    for length in [7, 5, 8, 9, 12, 16, 32, 64] {
+    // Odd lengths first; some examples divide theirs. A length that no written dim has tells the tokens from the rest.
+    let written = |n: i64| program.params.iter().any(|p| program.ty(*p).dims().iter().any(|d| d.is(n)));
+    let lengths = [7, 5, 9, 11, 13, 8, 12, 16, 32, 64];
+    let (alone, others): (Vec<i64>, Vec<i64>) = lengths.into_iter().partition(|n| !written(*n));
+    for length in alone.into_iter().chain(others) {
         let dims: DimValues =
             program.dims.iter().map(|d| (d.name.clone(), i64::clamp(length, d.low, d.high))).collect();
         let mut random = Random(seed);
