@@ -62,7 +62,7 @@ fn map(isa: Isa, unroll: usize, f: &dyn Fn(&mut Builder, VReg) -> VReg) -> Kerne
     let lanes = b.lanes();
     let (n, x, y) = (b.arg(0), b.arg(1), b.arg(2));
     let per_round = unroll * lanes;
-    let mut part = |b: &mut Builder, vectors: usize| {
+    let part = |b: &mut Builder, vectors: usize| {
         let values: Vec<VReg> = (0..vectors).map(|v| b.load(Addr::new(x).offset((v * lanes * 4) as i32))).collect();
         for (v, value) in values.into_iter().enumerate() {
             let value = f(b, value);
@@ -172,7 +172,11 @@ fn compile_time(target: &Target) {
 
 fn pool_dispatch() {
     let pool = Pool::new(2);
-    let seconds = time(2000, || pool.parallel_for(2, &|i| drop(std::hint::black_box(i))));
+    let seconds = time(2000, || {
+        pool.parallel_for(2, &|i| {
+            std::hint::black_box(i);
+        })
+    });
     println!("pool of 2: {:.2} us a loop, one after the other", seconds * 1e6);
 }
 
