@@ -22,8 +22,8 @@ pub static OP: Op = Op {
           oldest first, wg and wc [d, c+d], biases [d] -> [.., T, d].",
     example: "\
 dim T = 1..64
-func @main(%x: f32[T, 3], %wh: f32[4, 3, 5], %wg: f32[4, 7], %wc: f32[4, 7], %bh: f32[4]) -> f32[T, 4] {
-  %y = pgn %x, %wh, %wg, %wc, %bh {width = 5}
+func @main(%x: f32[T, 2], %wh: f32[4, 2, 3], %wg: f32[4, 6], %wc: f32[4, 6], %bh: f32[4]) -> f32[T, 4] {
+  %y = pgn %x, %wh, %wg, %wc, %bh {width = 3}
   return %y
 }
 ",
