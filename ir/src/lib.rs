@@ -12,6 +12,7 @@ pub mod expr;
 pub mod lowered;
 pub mod lowered_interp;
 mod lowered_print;
+pub mod machine;
 pub mod op;
 pub mod ops;
 pub mod plan;

@@ -324,6 +324,7 @@ impl TileProgram {
 }
 
 mod build;
+pub mod cost;
 #[doc(hidden)]
 pub mod examples;
 mod interp;
@@ -331,5 +332,6 @@ mod print;
 mod verify;
 mod walk;
 pub use build::TileBuilder;
+pub use cost::{Cost, cost};
 pub use interp::{Rounding, TileError, TileFault, interpret};
 pub use verify::{MAX_AXIS, MAX_ELEMENTS, TileProblem, verify};

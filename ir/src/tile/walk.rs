@@ -1,7 +1,8 @@
 //! Visiting every expression and step of a tile program.
 
 use super::{Stmt, TileOp, TileProgram};
-use crate::expr::Expr;
+use crate::dim::{DimError, DimValues};
+use crate::expr::{Expr, Node};
 
 fn stmts_mut(body: &mut [Stmt], f: &mut dyn FnMut(&mut Expr)) {
     for stmt in body {
@@ -50,6 +51,23 @@ fn stmts<'a>(body: &'a [Stmt], f: &mut dyn FnMut(&'a Stmt)) {
 }
 
 impl TileProgram {
+    /// This program with every dimension of its expressions replaced by its value: evaluation meets numbers only. The
+    /// shapes of tensors stay as they are.
+    pub fn at_dims(&self, dims: &DimValues) -> Result<TileProgram, DimError> {
+        let mut failed = None;
+        let mut program = self.clone();
+        program.for_each_expr_mut(&mut |e| {
+            *e = e.rewrite(&mut |n| match n.node() {
+                Node::Dim(d) => Some(Expr::int(d.eval(dims).unwrap_or_else(|error| {
+                    failed.get_or_insert(error);
+                    0
+                }))),
+                _ => None,
+            });
+        });
+        failed.map_or(Ok(program), Err)
+    }
+
     /// Calls `f` on every expression: grid extents, tile counts, maps, loop bounds and conditions, stores.
     pub fn for_each_expr_mut(&mut self, f: &mut dyn FnMut(&mut Expr)) {
         for axis in &mut self.grid {

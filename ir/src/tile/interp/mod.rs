@@ -89,22 +89,6 @@ struct Machine<'a> {
     point: usize,
 }
 
-/// The program with every dimension replaced by its value, so that evaluation meets numbers only.
-fn at_dims(program: &TileProgram, dims: &DimValues) -> Result<TileProgram, TileFault> {
-    let mut fault = None;
-    let mut program = program.clone();
-    program.for_each_expr_mut(&mut |e| {
-        *e = e.rewrite(&mut |n| match n.node() {
-            Node::Dim(d) => Some(Expr::int(d.eval(dims).unwrap_or_else(|error| {
-                fault.get_or_insert(TileFault::Dim(error.to_string()));
-                0
-            }))),
-            _ => None,
-        });
-    });
-    fault.map_or(Ok(program), Err)
-}
-
 /// Runs `program` at `dims`. `inputs` are the tensors with the role of an input, in the program's order, of the declared
 /// shapes and the kind of the declared types; the results are the outputs in the program's order.
 pub fn interpret(
@@ -119,7 +103,7 @@ pub fn interpret(
         vars: Vec::new(),
         fault: Box::new(fault),
     };
-    let concrete = at_dims(program, dims).map_err(outside)?;
+    let concrete = program.at_dims(dims).map_err(|e| outside(TileFault::Dim(e.to_string())))?;
     let memory = memory(&concrete, dims, inputs).map_err(outside)?;
     let mut machine = Machine {
         program: &concrete,

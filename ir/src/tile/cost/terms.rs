@@ -1,0 +1,377 @@
+//! A program as a nest of loops around terms: each a factor times a product of counts.
+
+use crate::expr::{Binary, COL, Expr, Kind, Node, Pick, ROW, SlowId, TileId, Unary, Var};
+use crate::tile::{Combine, Extent, Slow, Stmt, TileOp, TileProgram, TileType};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a term counts.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Quantity {
+    Fma,
+    Special,
+    Other,
+    /// Tile operations.
+    Steps,
+    /// Bytes of tiles.
+    Tiles,
+    /// Bytes of an access, by its number.
+    Access(usize),
+}
+
+/// `factor * product of counts`, times the share of elements for which the guard holds.
+#[derive(Clone, Debug)]
+pub(super) struct Term {
+    pub quantity: Quantity,
+    pub factor: f64,
+    pub counts: Vec<Expr>,
+    /// A condition over ROW and COL with the counts these run over.
+    pub guard: Option<(Expr, Expr, Expr)>,
+}
+
+/// A loop or terms.
+#[derive(Clone, Debug)]
+pub(super) enum Part {
+    Loop {
+        /// Its number among the loops.
+        number: usize,
+        var: Var,
+        from: Expr,
+        to: Expr,
+        step: i64,
+        when: Option<Expr>,
+        body: Vec<Part>,
+    },
+    Terms(Vec<Term>),
+}
+
+/// A place that reads or writes a tensor.
+#[derive(Clone, Debug)]
+pub(super) struct Site {
+    pub tensor: SlowId,
+    pub stored: bool,
+    pub around: Vec<(usize, bool)>,
+}
+
+/// The whole program.
+#[derive(Debug)]
+pub(super) struct Nest {
+    pub body: Vec<Part>,
+    pub accesses: Vec<Site>,
+    /// Number of block loops.
+    pub loops: usize,
+}
+
+struct Builder<'a> {
+    program: &'a TileProgram,
+    accesses: Vec<Site>,
+    loops: usize,
+    /// The loops around, outermost first: number and variable.
+    around: Vec<(usize, Var)>,
+    /// Variables that a tile's elements depend on.
+    depends: Vec<BTreeSet<Var>>,
+}
+
+/// The nest of a program.
+pub(super) fn nest(program: &TileProgram) -> Nest {
+    let around = program.grid.iter().enumerate().map(|(k, a)| (k, a.var)).collect();
+    let depends = vec![BTreeSet::new(); program.tiles.len()];
+    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends };
+    let body = b.body(&program.body);
+    Nest { body, accesses: b.accesses, loops: b.loops }
+}
+
+/// How an expression varies inside a tile.
+#[derive(Clone, Copy, PartialEq, Default)]
+struct Varies {
+    rows: bool,
+    cols: bool,
+}
+
+impl Varies {
+    fn or(self, other: Varies) -> Varies {
+        Varies { rows: self.rows || other.rows, cols: self.cols || other.cols }
+    }
+
+    fn counts(self, rows: &Expr, cols: &Expr) -> Vec<Expr> {
+        let all = [self.rows.then(|| rows.clone()), self.cols.then(|| cols.clone())];
+        all.into_iter().flatten().collect()
+    }
+}
+
+/// Nodes of an expression that were counted, by their address: shared ones stand for one computation.
+type Seen = BTreeMap<usize, Varies>;
+
+/// The class of an operation on reals and of comparisons; integers are addresses and positions, and free.
+fn class(e: &Expr, kind: &dyn Fn(&Node) -> Kind) -> Option<Quantity> {
+    match e.node() {
+        Node::Unary(op, a) => match op {
+            _ if a.kind(kind) == Kind::Int => None,
+            Unary::Neg | Unary::Abs | Unary::Sign | Unary::IsNan | Unary::Not => Some(Quantity::Other),
+            Unary::Floor | Unary::Ceil | Unary::Trunc | Unary::RoundEven => Some(Quantity::Other),
+            _ => Some(Quantity::Special),
+        },
+        Node::Binary(op, a, _) => match op {
+            _ if a.kind(kind) == Kind::Int => None,
+            Binary::Div | Binary::Mod | Binary::Pow if a.kind(kind) == Kind::Float => Some(Quantity::Special),
+            _ => Some(Quantity::Other),
+        },
+        Node::Compare(..) | Node::Select(..) | Node::Round(..) => Some(Quantity::Other),
+        _ => None,
+    }
+}
+
+impl Builder<'_> {
+    fn tile(&self, t: TileId) -> (Expr, Expr, f64) {
+        self.program.tiles.get(t.0 as usize).map_or((Expr::int(0), Expr::int(0), 0.0), |tile| {
+            (tile.rows.count.clone(), tile.cols.count.clone(), tile.ty.bytes() as f64)
+        })
+    }
+
+    fn kind(&self, n: &Node) -> Kind {
+        let ty = match n {
+            Node::Load(l) => self.program.tensors.get(l.tensor.0 as usize).map(|t| TileType::of(t.dtype)),
+            Node::Tile(t, ..) => self.program.tiles.get(t.0 as usize).map(|t| t.ty),
+            _ => None,
+        };
+        ty.map_or(Kind::Float, TileType::kind)
+    }
+
+    /// Variables that an expression's value depends on, through tiles as well.
+    fn variables(&self, e: &Expr, into: &mut BTreeSet<Var>) {
+        e.visit(&mut |n| match n.node() {
+            Node::Var(v) => drop(into.insert(*v)),
+            Node::Tile(t, ..) => into.extend(self.depends.get(t.0 as usize).into_iter().flatten()),
+            _ => {}
+        });
+    }
+
+    fn depend(&mut self, t: TileId, on: &BTreeSet<Var>) {
+        if let Some(set) = self.depends.get_mut(t.0 as usize) {
+            set.extend(on);
+        }
+    }
+
+    fn access(&mut self, tensor: SlowId, stored: bool, index: &[Expr]) -> usize {
+        let mut on = BTreeSet::new();
+        index.iter().for_each(|e| self.variables(e, &mut on));
+        let around = self.around.iter().map(|(n, v)| (*n, on.contains(v))).collect();
+        self.accesses.push(Site { tensor, stored, around });
+        self.accesses.len() - 1
+    }
+
+    fn element_bytes(&self, tensor: SlowId) -> f64 {
+        self.program.tensors.get(tensor.0 as usize).map_or(0.0, |t: &Slow| t.dtype.bytes() as f64)
+    }
+
+    /// Adds the terms of one expression over `rows x cols`; a node that several others share counts once, what does not
+    /// vary along an axis once for the axis.
+    fn expr(&mut self, e: &Expr, rows: &Expr, cols: &Expr, seen: &mut Seen, out: &mut Vec<Term>) -> Varies {
+        let address = std::ptr::from_ref(e.node()) as usize;
+        if let Some(varies) = seen.get(&address) {
+            return *varies;
+        }
+        let varies = match e.node() {
+            Node::Var(v) => Varies { rows: *v == ROW, cols: *v == COL },
+            Node::Tile(t, row, col) => {
+                let picks = [row, col];
+                let varies = Varies { rows: picks.contains(&&Pick::Row), cols: picks.contains(&&Pick::Col) };
+                let (factor, counts) = (self.tile(*t).2, varies.counts(rows, cols));
+                out.push(Term { quantity: Quantity::Tiles, factor, counts, guard: None });
+                varies
+            }
+            Node::Load(l) => {
+                // Addresses are no arithmetic, but loads inside them move bytes.
+                let mut inside = Vec::new();
+                let mut varies = Varies::default();
+                for i in &l.index {
+                    varies = varies.or(self.expr(i, rows, cols, seen, &mut inside));
+                }
+                let number = self.access(l.tensor, false, &l.index);
+                out.push(Term {
+                    quantity: Quantity::Access(number),
+                    factor: self.element_bytes(l.tensor),
+                    counts: varies.counts(rows, cols),
+                    guard: l.guard.as_ref().map(|g| (g.clone(), rows.clone(), cols.clone())),
+                });
+                if let Some(g) = &l.guard {
+                    varies = varies.or(self.expr(g, rows, cols, seen, &mut inside));
+                }
+                out.extend(inside.into_iter().filter(|t| matches!(t.quantity, Quantity::Access(_) | Quantity::Tiles)));
+                varies
+            }
+            node => {
+                let parts: Vec<&Expr> = match node {
+                    Node::Unary(_, a) | Node::ToFloat(a) | Node::ToInt(a) | Node::ToBool(a) | Node::Round(_, a) => {
+                        vec![a]
+                    }
+                    Node::Binary(_, a, b) | Node::Compare(_, a, b) => vec![a, b],
+                    Node::Select(c, a, b) => vec![c, a, b],
+                    _ => vec![],
+                };
+                let mut varies = Varies::default();
+                for part in parts {
+                    varies = varies.or(self.expr(part, rows, cols, seen, out));
+                }
+                if let Some(quantity) = class(e, &|n| self.kind(n)) {
+                    out.push(Term { quantity, factor: 1.0, counts: varies.counts(rows, cols), guard: None });
+                }
+                varies
+            }
+        };
+        seen.insert(address, varies);
+        varies
+    }
+
+    fn whole(&self, t: TileId, out: &mut Vec<Term>) -> (Expr, Expr) {
+        let (rows, cols, factor) = self.tile(t);
+        out.push(Term { quantity: Quantity::Tiles, factor, counts: vec![rows.clone(), cols.clone()], guard: None });
+        (rows, cols)
+    }
+
+    fn operation(&mut self, results: &[TileId], op: &TileOp) -> Vec<Term> {
+        let mut out = vec![Term { quantity: Quantity::Steps, factor: 1.0, counts: Vec::new(), guard: None }];
+        for t in results {
+            self.whole(*t, &mut out);
+        }
+        let mut on = BTreeSet::new();
+        let work = |quantity, factor, counts| Term { quantity, factor, counts, guard: None };
+        match op {
+            TileOp::Map(e) => {
+                if let Some(t) = results.first() {
+                    let (rows, cols, _) = self.tile(*t);
+                    self.expr(e, &rows, &cols, &mut Seen::new(), &mut out);
+                }
+                self.variables(e, &mut on);
+            }
+            TileOp::Dot { a, b, acc } => {
+                let (a_rows, a_cols) = self.whole(a.tile, &mut out);
+                let (b_rows, b_cols) = self.whole(b.tile, &mut out);
+                if let Some(acc) = acc {
+                    self.whole(*acc, &mut out);
+                }
+                let (rows, inner) = if a.transposed { (a_cols, a_rows) } else { (a_rows, a_cols) };
+                let cols = if b.transposed { b_rows } else { b_cols };
+                out.push(work(Quantity::Fma, 2.0, vec![rows, inner, cols]));
+            }
+            TileOp::Reduce { combine, of, .. } | TileOp::Scan { combine, of, .. } => {
+                let (rows, cols) = self.whole(*of, &mut out);
+                // Logarithms of sums: an exponential and a rescaling for each element.
+                let (quantity, factor) = match combine {
+                    Combine::LogSumExp => (Quantity::Special, 2.0),
+                    _ => (Quantity::Other, 1.0),
+                };
+                out.push(work(quantity, factor, vec![rows, cols]));
+            }
+            TileOp::Recurrence { decay, input, start } => {
+                self.whole(*decay, &mut out);
+                let (rows, cols) = self.whole(*input, &mut out);
+                if let Some(start) = start {
+                    self.whole(*start, &mut out);
+                }
+                out.push(work(Quantity::Fma, 2.0, vec![rows, cols]));
+            }
+            TileOp::Solve { lower, rhs } => {
+                let (n, _) = self.whole(*lower, &mut out);
+                let (rows, cols) = self.whole(*rhs, &mut out);
+                // n (n - 1) / 2 multiply-adds a column.
+                out.push(work(Quantity::Fma, 1.0, vec![n, rows, cols]));
+            }
+            TileOp::TopK { of, k } => {
+                let (rows, cols) = self.whole(*of, &mut out);
+                // k passes, as a selection by repeated maxima takes.
+                out.push(work(Quantity::Other, *k as f64, vec![rows, cols]));
+            }
+        }
+        for t in operands(op) {
+            on.extend(self.depends.get(t.0 as usize).into_iter().flatten());
+        }
+        for t in results {
+            self.depend(*t, &on);
+        }
+        out
+    }
+
+    fn body(&mut self, body: &[Stmt]) -> Vec<Part> {
+        let mut parts = Vec::with_capacity(body.len());
+        for stmt in body {
+            parts.push(match stmt {
+                Stmt::Let { results, op } => Part::Terms(self.operation(results, op)),
+                Stmt::For { var, from, to, step, when, carry, body } => {
+                    let number = self.program.grid.len() + self.loops;
+                    self.loops += 1;
+                    // A carried tile differs from turn to turn.
+                    for c in carry {
+                        let mut on = self.depends.get(c.init.0 as usize).cloned().unwrap_or_default();
+                        on.insert(*var);
+                        self.depend(c.inside, &on);
+                    }
+                    self.around.push((number, *var));
+                    let body = self.body(body);
+                    self.around.pop();
+                    for c in carry {
+                        let mut on = self.depends.get(c.next.0 as usize).cloned().unwrap_or_default();
+                        on.remove(var);
+                        self.depend(c.result, &on);
+                    }
+                    let (from, to, when) = (from.clone(), to.clone(), when.clone());
+                    Part::Loop { number, var: *var, from, to, step: *step, when, body }
+                }
+                Stmt::Store { tensor, index, value, rows, cols, guard } => {
+                    Part::Terms(self.store(*tensor, index, value, rows, cols, guard.as_ref()))
+                }
+            });
+        }
+        parts
+    }
+
+    fn store(
+        &mut self,
+        tensor: SlowId,
+        index: &[Expr],
+        value: &Expr,
+        rows: &Extent,
+        cols: &Extent,
+        guard: Option<&Expr>,
+    ) -> Vec<Term> {
+        let mut out = vec![Term { quantity: Quantity::Steps, factor: 1.0, counts: Vec::new(), guard: None }];
+        let (rows, cols) = (&rows.count, &cols.count);
+        self.expr(value, rows, cols, &mut Seen::new(), &mut out);
+        let number = self.access(tensor, true, index);
+        out.push(Term {
+            quantity: Quantity::Access(number),
+            factor: self.element_bytes(tensor),
+            counts: vec![rows.clone(), cols.clone()],
+            guard: guard.map(|g| (g.clone(), rows.clone(), cols.clone())),
+        });
+        out
+    }
+}
+
+/// The tiles that an operation other than a map reads.
+fn operands(op: &TileOp) -> Vec<TileId> {
+    match op {
+        TileOp::Map(_) => Vec::new(),
+        TileOp::Dot { a, b, acc } => [a.tile, b.tile].into_iter().chain(*acc).collect(),
+        TileOp::Reduce { of, .. } | TileOp::Scan { of, .. } | TileOp::TopK { of, .. } => vec![*of],
+        TileOp::Recurrence { decay, input, start } => [*decay, *input].into_iter().chain(*start).collect(),
+        TileOp::Solve { lower, rhs } => vec![*lower, *rhs],
+    }
+}
+
+/// The tiles that an operation reads.
+pub(super) fn reads(op: &TileOp) -> Vec<TileId> {
+    let mut all = operands(op);
+    if let TileOp::Map(e) = op {
+        tiles_of(e, &mut all);
+    }
+    all
+}
+
+/// The tiles that an expression reads.
+pub(super) fn tiles_of(e: &Expr, into: &mut Vec<TileId>) {
+    e.visit(&mut |n| {
+        if let Node::Tile(t, ..) = n.node() {
+            into.push(*t);
+        }
+    });
+}
