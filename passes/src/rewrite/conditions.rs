@@ -54,6 +54,7 @@ const TABLE: &[(&str, Function)] = &[
     ("square", square),
     ("nonempty_rows", nonempty_rows),
     ("same_rank", |_, a| holds(tensor(a, 0)?.rank() == tensor(a, 1)?.rank())),
+    ("same_type", |_, a| holds(value(a, 0)?.ty == value(a, 1)?.ty)),
     ("fits", fits),
     ("keeps_position", |_, a| holds(!attrs(a, 0)?.flag("align"))),
     ("before", before),

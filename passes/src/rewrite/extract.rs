@@ -27,6 +27,8 @@ pub struct Extracted {
     pub cost: Option<f64>,
     /// Canonical rules applied after extraction, by place, for every root.
     pub spelled: Vec<Vec<usize>>,
+    /// Of written terms whose value is still computed, the extracted term that stands for them.
+    pub stands_for: BTreeMap<Id, Id>,
 }
 
 /// Classes by number, their terms in order.
@@ -37,6 +39,8 @@ struct Choices<'a> {
     smallest: BTreeMap<Id, usize>,
     /// The place of the written term, for classes that have one.
     written: BTreeMap<Id, usize>,
+    /// The classes of written terms.
+    class_of: BTreeMap<Id, Id>,
 }
 
 type Overrides = BTreeMap<Id, usize>;
@@ -64,7 +68,7 @@ pub fn cheapest(
         if costed >= limit {
             return;
         }
-        let Some(raw) = choices.extract(terms, &classes, start, &overrides) else { return };
+        let Some((raw, stands_for)) = choices.extract(terms, &classes, start, &overrides) else { return };
         let (canonical, spelled, cost) = {
             if !seen.insert(raw.clone()) {
                 return;
@@ -75,7 +79,7 @@ pub fn cheapest(
         if found.iter().any(|(e, _, _)| e.roots == canonical) {
             return;
         }
-        found.push((Extracted { raw, roots: canonical, cost, spelled }, start, overrides));
+        found.push((Extracted { raw, roots: canonical, cost, spelled, stands_for }, start, overrides));
     };
     consider(Start::Written, Overrides::new(), &mut found);
     consider(Start::Smallest, Overrides::new(), &mut found);
@@ -143,7 +147,7 @@ impl<'a> Choices<'a> {
                 written.insert(class, place);
             }
         }
-        Choices { graph, classes, smallest, written }
+        Choices { graph, classes, smallest, written, class_of: ids }
     }
 
     fn choice(&self, class: Id, start: Start, overrides: &Overrides) -> Option<usize> {
@@ -151,8 +155,14 @@ impl<'a> Choices<'a> {
         overrides.get(&class).or_else(written).or_else(|| self.smallest.get(&class)).copied()
     }
 
-    /// The chosen terms of `roots`; `None` when the choices go in a circle or do not fit together.
-    fn extract(&self, terms: &mut TermGraph, roots: &[Id], start: Start, overrides: &Overrides) -> Option<Vec<Id>> {
+    /// The chosen terms of `roots`, and of written terms among them; `None` when the choices go in a circle or do not fit together.
+    fn extract(
+        &self,
+        terms: &mut TermGraph,
+        roots: &[Id],
+        start: Start,
+        overrides: &Overrides,
+    ) -> Option<(Vec<Id>, BTreeMap<Id, Id>)> {
         let mut done: BTreeMap<Id, Id> = BTreeMap::new();
         let mut open: BTreeSet<Id> = BTreeSet::new();
         let mut stack: Vec<Id> = roots.to_vec();
@@ -175,7 +185,9 @@ impl<'a> Choices<'a> {
                 stack.extend(waiting);
             }
         }
-        roots.iter().map(|r| done.get(r).copied()).collect()
+        let stands_for =
+            self.class_of.iter().filter_map(|(written, class)| Some((*written, *done.get(class)?))).collect();
+        Some((roots.iter().map(|r| done.get(r).copied()).collect::<Option<_>>()?, stands_for))
     }
 
     /// The classes that `roots` are made of, with the alternatives to what is chosen.

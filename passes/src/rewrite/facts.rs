@@ -20,7 +20,7 @@ pub struct ValueFact {
     pub structure: Option<Structure>,
     /// The number that every element is.
     pub splat: Option<f64>,
-    /// Its place among the inputs, if it is one.
+    /// Its rank among the inputs, if it is one.
     pub input: Option<u32>,
     /// Whether every element is known to be greater than 0.
     pub positive: bool,
@@ -73,6 +73,8 @@ pub struct InputFact {
     pub ty: Type,
     /// Whether every element is known to be greater than 0 (an exponential, a sigmoid).
     pub positive: bool,
+    /// Its rank in an order of the inputs that spellings, and regions that differ in names, share.
+    pub order: u32,
 }
 
 /// What types depend on besides the terms.
@@ -96,7 +98,7 @@ pub fn infer<'a>(around: &Surroundings, term: &Term, fact: &dyn Fn(Id) -> &'a Fa
         Head::Absent => Ok(Fact::Absent),
         Head::Input(k) => {
             let input = around.inputs.get(*k as usize).ok_or_else(|| format!("no input {k}"))?;
-            Ok(Fact::Value(ValueFact { input: Some(*k), positive: input.positive, ..plain(input.ty.clone()) }))
+            Ok(Fact::Value(ValueFact { input: Some(input.order), positive: input.positive, ..plain(input.ty.clone()) }))
         }
         Head::Splat(x) => match term.args.first().map(|&id| fact(id)) {
             Some(Fact::Written(ty)) => {

@@ -6,10 +6,10 @@ use super::region::is_rewritable;
 use super::rule::{Exactness, Purpose, Rule};
 use mixc_ir::op::{Group, Law, Op, OperandKind};
 
-/// The rules of every linear operation that regions hold.
+/// The rules of every linear operation that regions hold and that is no name for others.
 pub fn rules() -> Vec<Rule> {
     let mut rules = Vec::new();
-    for op in mixc_ir::ops::all().filter(|op| is_rewritable(op) && !op.variadic) {
+    for op in mixc_ir::ops::all().filter(|op| is_rewritable(op) && !op.variadic && op.expand.is_none()) {
         for law in op.laws {
             let Law::LinearIn(k) = *law else { continue };
             let Some(spec) = op.operands.get(k) else { continue };
@@ -52,7 +52,8 @@ fn factoring(op: &Op, k: usize, inner: &str, outer: &str) -> Option<Rule> {
         name: format!("{}-of-{outer}-in-{}", op.name, op.operands[k].name).into(),
         left: format!("({outer} {} {})", call("?x"), call("?y")).into(),
         right: call(&format!("({inner} ?x ?y)")).into(),
-        given: "".into(),
+        // A sum that broadcasts is not one of terms that the operation sees alike: an axis would be another's.
+        given: if inner == "sum" { "".into() } else { "same_type(?x, ?y)".into() },
         exactness: Exactness::Exact,
         purpose: Purpose::Equality,
     })

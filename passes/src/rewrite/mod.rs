@@ -180,7 +180,7 @@ fn candidate(
             region,
             graph: &solution.graph,
             roots: &solution.ways[*k].roots,
-            origins: &solution.origins,
+            origins: &solution.ways[*k].origins,
         })
         .collect();
     let rewritten = emit(program, &replacements).ok()?;

@@ -49,7 +49,7 @@ const PRODUCTS: [&str; 3] = ["matmul", "linear", "reverse"];
 pub struct Region {
     /// Its nodes in order, with the operators and constants that they use.
     pub nodes: Vec<usize>,
-    /// Values from outside, in order of definition.
+    /// Values from outside, in order of first use.
     pub inputs: Vec<ValueId>,
     /// Values that are read outside, in order of definition.
     pub roots: Vec<ValueId>,
@@ -195,11 +195,13 @@ fn region(
         }
     }
     let inside = |v: ValueId| definitions[v.index()].is_some_and(|n| nodes.contains(&n));
-    let inputs: BTreeSet<ValueId> = nodes
-        .iter()
-        .flat_map(|n| program.nodes[*n].operands.iter().flatten().copied())
-        .filter(|v| !inside(*v))
-        .collect();
+    // By first use, so that equal regions number them alike wherever the values were defined.
+    let mut inputs: Vec<ValueId> = Vec::new();
+    for v in nodes.iter().flat_map(|n| program.nodes[*n].operands.iter().flatten()) {
+        if !inside(*v) && !inputs.contains(v) {
+            inputs.push(*v);
+        }
+    }
     // An operator from outside would carry an alignment that refers to a value of the whole program.
     if inputs.iter().any(|v| program.ty(*v).as_mix().is_some()) {
         return None;
@@ -224,7 +226,7 @@ fn region(
     let worth = mixes || names.contains(&"lora") || names.iter().filter(|n| PRODUCTS.contains(n)).count() > 1;
     (worth && !roots.is_empty()).then(|| Region {
         nodes: nodes.into_iter().collect(),
-        inputs: inputs.into_iter().collect(),
+        inputs,
         roots: roots.into_iter().collect(),
     })
 }
@@ -279,8 +281,12 @@ pub fn surroundings(program: &Program, region: &Region) -> Surroundings {
             .and_then(|n| program.nodes[n].op_name())
             .is_some_and(|name| ALWAYS_POSITIVE.contains(&name))
     };
-    let inputs =
-        region.inputs.iter().map(|v| InputFact { ty: program.ty(*v).clone(), positive: positive(v) }).collect();
+    // Types first: values of one type are in the same order in every equal region, whatever lies between them.
+    let mut sorted: Vec<(String, ValueId)> = region.inputs.iter().map(|v| (program.ty(*v).to_string(), *v)).collect();
+    sorted.sort();
+    let order = |v: &ValueId| sorted.iter().position(|(_, w)| w == v).unwrap_or(0) as u32;
+    let fact = |v: &ValueId| InputFact { ty: program.ty(*v).clone(), positive: positive(v), order: order(v) };
+    let inputs = region.inputs.iter().map(fact).collect();
     Surroundings { bounds: Arc::new(program.bounds()), inputs: Arc::new(inputs), ..Surroundings::default() }
 }
 

@@ -30,6 +30,8 @@ pub struct Way {
     pub cost: Option<f64>,
     /// The rules that led to it.
     pub steps: Vec<Step>,
+    /// Terms that stand for what a node of the region was.
+    pub origins: BTreeMap<Id, usize>,
 }
 
 /// What is known of a region and of all that are equal to it.
@@ -39,8 +41,6 @@ pub struct Solution {
     pub graph: TermGraph,
     /// Ways, cheapest first; at least one.
     pub ways: Vec<Way>,
-    /// Terms that stand for what a node of the region was.
-    pub origins: BTreeMap<Id, usize>,
     /// Nodes of the e-graph.
     pub nodes: usize,
     /// Its iterations.
@@ -63,7 +63,9 @@ pub fn solve(
     let mut origins = BTreeMap::new();
     let mut steps = Vec::new();
     let sites = sites(program, region, &graph, &of_node, &as_written);
+    let mut as_imported = BTreeMap::new();
     for (place, id) in of_node.iter().enumerate() {
+        as_imported.entry(*id).or_insert(place);
         let (normal, applied) = normalizer.normal(&mut graph, *id);
         origins.entry(normal).or_insert(place);
         steps.extend(applied.into_iter().map(|rule| Step { rule, node: sites[place] }));
@@ -95,7 +97,12 @@ pub fn solve(
         let written = saturated.written.clone();
         let found = cheapest(&saturated.graph, graph, &roots, &written, keep, limit, &mut evaluate);
         for extracted in found {
-            let way = way(saturated, graph, rules, &steps, &root_places, &extracted);
+            let mut way = way(saturated, graph, rules, &steps, &root_places, &extracted);
+            for (written, place) in &origins {
+                if let Some(raw) = extracted.stands_for.get(written) {
+                    way.origins.entry(normalizer.normal(graph, *raw).0).or_insert(*place);
+                }
+            }
             ways.push((extracted, way));
         }
     };
@@ -116,11 +123,10 @@ pub fn solve(
     }
     unique.truncate(settings.candidates.max(1));
     if unique.is_empty() {
-        unique.push(Way { roots: as_written, cost: None, steps: Vec::new() });
+        unique.push(Way { roots: as_written, cost: None, steps: Vec::new(), origins: as_imported });
     }
     Solution {
         ways: unique,
-        origins,
         nodes: saturated.graph.total_number_of_nodes(),
         iterations: saturated.iterations,
         saturated: saturated.complete,
@@ -147,7 +153,7 @@ fn way(
             }
         }
     }
-    Way { roots: extracted.roots.clone(), cost: extracted.cost, steps }
+    Way { roots: extracted.roots.clone(), cost: extracted.cost, steps, origins: BTreeMap::new() }
 }
 
 /// Of every node, the place of the node for whose sake it is there: the first `apply` or root that it is part of.

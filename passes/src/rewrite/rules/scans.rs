@@ -1,16 +1,17 @@
-//! Causal products without a softmax as semiseparable operators, which scan.
+//! Causal products without a softmax as semiseparable operators, which scan. Only where they are applied: under a
+//! softmax the same operator has to be made anyway.
 
 use crate::rewrite::rule::Rule;
 
 #[rustfmt::skip]
 pub const RULES: &[Rule] = &[
-    Rule::equal("causal-gram-scans", "(mask (gram ?q ?k) {causal})", "(semiseparable ?q ?k ?a)",
+    Rule::equal("causal-gram-scans", "(apply (mask (gram ?q ?k) {causal}) ?v)", "(apply (semiseparable ?q ?k ?a) ?v)",
         "square(?q, ?k); ?a = zero_decays(?q)"),
-    Rule::equal("scaled-causal-gram-scans", "(mask (gram ?q ?k {scale = ?s}) {causal})", "(semiseparable (mul ?q ?c) ?k ?a)",
+    Rule::equal("scaled-causal-gram-scans", "(apply (mask (gram ?q ?k {scale = ?s}) {causal}) ?v)", "(apply (semiseparable (mul ?q ?c) ?k ?a) ?v)",
         "square(?q, ?k); ?a = zero_decays(?q); ?c = number_like(?s, ?q)"),
-    Rule::equal("constant-decay-scans", "(decay (mask (gram ?q ?k) {causal}) ?g)", "(semiseparable ?q ?k ?a)",
+    Rule::equal("constant-decay-scans", "(apply (decay (mask (gram ?q ?k) {causal}) ?g) ?v)", "(apply (semiseparable ?q ?k ?a) ?v)",
         "square(?q, ?k); ?a = log_decays(?g, ?q)"),
-    Rule::equal("positive-decay-scans", "(decay (mask (gram ?q ?k) {causal}) ?g)", "(semiseparable ?q ?k (broadcast (reshape (log ?g) {shape = ?s}) {shape = ?t}))",
+    Rule::equal("positive-decay-scans", "(apply (decay (mask (gram ?q ?k) {causal}) ?g) ?v)", "(apply (semiseparable ?q ?k (broadcast (reshape (log ?g) {shape = ?s}) {shape = ?t})) ?v)",
         "positive(?g); square(?q, ?k); ?s = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
     Rule::equal("decayed-scan", "(decay (semiseparable ?c ?b ?a) ?g)", "(semiseparable ?c ?b (add ?a ?l))",
         "?l = log_like(?g, ?a)"),
@@ -21,5 +22,5 @@ pub const RULES: &[Rule] = &[
         "same_rank(?c, ?a)"),
     // reverse . scan . reverse reads the state from the other end.
     Rule::equal("reversed-scan", "(reverse (apply (semiseparable (reverse ?c {axis = -2}) (reverse ?b {axis = -2}) (reverse ?a {axis = -2})) (reverse ?x {axis = -2})) {axis = -2})", "(apply (transpose (semiseparable ?b ?c (token_shift ?a))) ?x)",
-        "same_rank(?c, ?a)"),
+        "same_rank(?c, ?a); same_rank(?b, ?a)"),
 ];

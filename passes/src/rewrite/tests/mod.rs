@@ -1,6 +1,10 @@
 //! Tests of the rewriter as a whole.
 
+mod choice;
+mod expansion;
+mod random;
 mod round_trip;
+mod soundness;
 mod spellings;
 
 use super::{RewriteSettings, Rewritten, rewrite};

@@ -1,0 +1,322 @@
+//! Random typed terms: instances of patterns, with data.
+
+use super::super::facts::{InputFact, Surroundings, TermGraph};
+use super::super::pattern::{Binding, Pattern};
+use super::super::term::{Head, OpKey, Term, Written, normal_attr};
+use egg::Id;
+use mixc_ir::attr::{AttrKind, AttrSpec, AttrValue, Attrs, Real};
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::op::{Op, OperandKind};
+use mixc_ir::tensor::Tensor;
+use mixc_ir::ty::{TensorType, Type};
+use std::sync::Arc;
+
+/// SplitMix64 (Steele, Lea, Flood 2014): enough for test data, and the same everywhere.
+pub struct Rng(u64);
+
+impl Rng {
+    pub fn new(seed: u64) -> Rng {
+        Rng(seed)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    pub fn below(&mut self, n: usize) -> usize {
+        (self.next() % n as u64) as usize
+    }
+
+    pub fn chance(&mut self, percent: usize) -> bool {
+        self.below(100) < percent
+    }
+
+    pub fn pick<'a, T>(&mut self, all: &'a [T]) -> &'a T {
+        &all[self.below(all.len())]
+    }
+
+    /// In [-1, 1).
+    pub fn real(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 52) as f64 - 1.0
+    }
+}
+
+/// Terms with data for their inputs, and lengths that shapes are made of.
+pub struct Instance {
+    pub graph: TermGraph,
+    pub data: Vec<Tensor>,
+    pub dtype: DType,
+    pub rng: Rng,
+    /// Places that inputs may take that are drawn later, so that no rule sees them in the order of its text.
+    early: Vec<usize>,
+    tokens: usize,
+    keys: usize,
+    features: [usize; 2],
+    lead: Vec<Vec<usize>>,
+}
+
+/// Times that an operation's operands are drawn anew before its place in the pattern is given up.
+const TRIES: usize = 24;
+
+impl Instance {
+    pub fn new(seed: u64, around: &Surroundings) -> Instance {
+        let mut rng = Rng::new(seed);
+        let tokens = *rng.pick(&[1, 2, 3, 5, 7]);
+        let keys = if rng.chance(60) { tokens } else { *rng.pick(&[1, 2, 4, 6]) };
+        let features = [*rng.pick(&[1, 2, 3]), *rng.pick(&[1, 2, 3, 4])];
+        let lead = match rng.below(5) {
+            0 => vec![vec![]],
+            1 => vec![vec![], vec![1], vec![3]],
+            2 => vec![vec![2], vec![4], vec![4]],
+            3 => vec![vec![2, 3], vec![3], vec![2, 1], vec![2, 3]],
+            _ => vec![vec![2]],
+        };
+        let dtype = if rng.chance(85) { DType::F64 } else { DType::F32 };
+        let mut graph = TermGraph::new(around.clone());
+        let early: Vec<usize> = (0..3).collect();
+        let number = InputFact { ty: Type::tensor(dtype, Vec::new()), positive: false, order: 0 };
+        graph.around.inputs = Arc::new(vec![number; early.len()]);
+        let data = vec![Tensor::floats(&[], vec![0.0]); early.len()];
+        Instance { graph, data, dtype, rng, early, tokens, keys, features, lead }
+    }
+
+    /// A term of the form of `pattern`.
+    pub fn generate(&mut self, pattern: &Pattern, binding: &mut Binding) -> Option<Id> {
+        match pattern {
+            Pattern::Variable(_) => None,
+            Pattern::Node(Head::Op(OpKey(op)), args) => {
+                for _ in 0..TRIES {
+                    let saved = binding.clone();
+                    if let Some(id) = self.call_of(op, args, binding) {
+                        return Some(id);
+                    }
+                    *binding = saved;
+                }
+                None
+            }
+            Pattern::Node(head, _) => self.graph.add(Term::leaf(head.clone())).ok(),
+        }
+    }
+
+    fn call_of(&mut self, op: &'static Op, patterns: &[Pattern], binding: &mut Binding) -> Option<Id> {
+        let mut args = Vec::with_capacity(patterns.len());
+        let last = patterns.len() - 1;
+        for (k, pattern) in patterns.iter().enumerate() {
+            let id = match pattern {
+                Pattern::Variable(v) if binding[*v].is_some() => binding[*v]?,
+                Pattern::Variable(v) => {
+                    let id = if k < op.attrs.len() {
+                        self.attribute(&op.attrs[k])?
+                    } else if k == last {
+                        self.written()?
+                    } else {
+                        let spec = &op.operands[(k - op.attrs.len()).min(op.operands.len() - 1)];
+                        if spec.optional && self.rng.chance(50) { self.absent()? } else { self.operand(spec.kind)? }
+                    };
+                    binding[*v] = Some(id);
+                    id
+                }
+                other => self.generate(other, binding)?,
+            };
+            args.push(id);
+        }
+        self.graph.add(Term { head: Head::Op(OpKey(op)), args }).ok()
+    }
+
+    fn absent(&mut self) -> Option<Id> {
+        self.graph.add(Term::leaf(Head::Absent)).ok()
+    }
+
+    fn attribute(&mut self, spec: &AttrSpec) -> Option<Id> {
+        if !spec.required && self.rng.chance(60) {
+            return self.absent();
+        }
+        let int = |n: i64| AttrValue::Dim(Dim::constant(n));
+        let value = match spec.kind {
+            AttrKind::Int | AttrKind::Dim => int(*self.rng.pick(&[1, 2, 3, 0, -1, -2])),
+            AttrKind::Float => AttrValue::Float(Real(*self.rng.pick(&[0.5, 2.0, 1.0, 0.25, -3.0]))),
+            AttrKind::Bool => AttrValue::Bool(true),
+            AttrKind::Name(words) => AttrValue::Name(self.rng.pick(words).to_string()),
+            AttrKind::DType => AttrValue::Name("f64".into()),
+            AttrKind::Ints => {
+                let mut perm: Vec<i64> = (0..*self.rng.pick(&[2, 3, 3, 4])).collect();
+                if self.rng.chance(40) {
+                    let n = perm.len();
+                    perm.swap(n - 2, n - 1);
+                } else {
+                    for k in (1..perm.len()).rev() {
+                        let j = self.rng.below(k + 1);
+                        perm.swap(k, j);
+                    }
+                }
+                AttrValue::List(perm.into_iter().map(int).collect())
+            }
+            AttrKind::Dims => AttrValue::List(if self.rng.chance(50) { vec![int(-1)] } else { vec![int(-1), int(1)] }),
+        };
+        let value = normal_attr(spec, &value);
+        self.graph.add(Term::leaf(value.map_or(Head::Absent, Head::Attr))).ok()
+    }
+
+    fn written(&mut self) -> Option<Id> {
+        let (batch, n) = (self.batch(), self.length());
+        let dims = batch.into_iter().chain([n, n]).map(Dim::from).collect();
+        self.graph.add(Term::leaf(Head::Written(Written { mix: true, dtype: self.dtype, dims }))).ok()
+    }
+
+    fn batch(&mut self) -> Vec<usize> {
+        let k = self.rng.below(self.lead.len());
+        self.lead[k].clone()
+    }
+
+    fn length(&mut self) -> usize {
+        if self.rng.chance(65) { self.tokens } else { self.keys }
+    }
+
+    fn operand(&mut self, kind: OperandKind) -> Option<Id> {
+        match kind {
+            OperandKind::Mix => self.operator(),
+            OperandKind::Any if self.rng.chance(50) => self.operator(),
+            OperandKind::Int => {
+                let shape = if self.rng.chance(50) {
+                    vec![self.batch().first().copied().unwrap_or(1)]
+                } else {
+                    vec![self.tokens]
+                };
+                let n = shape.iter().product();
+                let data = (0..n).map(|_| self.rng.below(self.keys + 2) as i64).collect();
+                self.input(DType::I64, Tensor::ints(&shape, data), false)
+            }
+            OperandKind::Bool => {
+                let mut shape = if self.rng.chance(50) { self.batch() } else { Vec::new() };
+                let (t, s) = (self.length(), self.length());
+                let block = *self.rng.pick(&[1, 1, 2, 3]);
+                shape.extend([t.div_ceil(block), s.div_ceil(block)]);
+                let n = shape.iter().product();
+                let data = (0..n).map(|_| self.rng.chance(60)).collect();
+                self.input(DType::Bool, Tensor::bools(&shape, data), false)
+            }
+            _ => self.tensor(),
+        }
+    }
+
+    /// A real tensor, or a constant.
+    fn tensor(&mut self) -> Option<Id> {
+        let (t, s) = (self.length(), self.length());
+        let [r, d] = self.features;
+        let body = match self.rng.below(12) {
+            0..=3 => vec![t, r],
+            4 | 5 => vec![t, d],
+            6 => vec![t],
+            7 => vec![t, s],
+            8 => vec![d, r],
+            9 => vec![],
+            10 => vec![r, d],
+            _ => vec![t, 1],
+        };
+        if self.rng.chance(20) {
+            let shape = match self.rng.below(3) {
+                0 => vec![],
+                1 => vec![1],
+                _ => body,
+            };
+            let number = *self.rng.pick(&[0.5, 2.0, 1.0, -1.5, 0.25]);
+            let ty = Type::tensor(self.dtype, shape.into_iter().map(Dim::from).collect());
+            return super::super::region::splat(&mut self.graph, number, &ty).ok();
+        }
+        let mut shape = if self.rng.chance(70) { self.batch() } else { Vec::new() };
+        shape.extend(body);
+        let positive = self.rng.chance(30);
+        self.real_input(&shape, positive)
+    }
+
+    /// An input of real numbers, in (0.2, 1) when positive.
+    pub fn real_input(&mut self, shape: &[usize], positive: bool) -> Option<Id> {
+        let n = shape.iter().product();
+        let data = (0..n)
+            .map(|_| {
+                let x = self.rng.real();
+                self.dtype.round(if positive { 0.6 + 0.4 * x } else { x })
+            })
+            .collect();
+        self.input(self.dtype, Tensor::floats(shape, data), positive)
+    }
+
+    /// An input with data.
+    pub fn input(&mut self, dtype: DType, tensor: Tensor, positive: bool) -> Option<Id> {
+        let ty = Type::Tensor(TensorType::new(dtype, tensor.shape.iter().map(|n| Dim::from(*n)).collect()));
+        let inputs = Arc::make_mut(&mut self.graph.around.inputs);
+        let fact = InputFact { ty, positive, order: 0 };
+        let place = match self.early.pop().filter(|_| self.rng.chance(50)) {
+            Some(place) => {
+                (inputs[place], self.data[place]) = (InputFact { order: place as u32, ..fact }, tensor);
+                place
+            }
+            None => {
+                inputs.push(InputFact { order: inputs.len() as u32, ..fact });
+                self.data.push(tensor);
+                self.data.len() - 1
+            }
+        };
+        self.graph.add(Term::leaf(Head::Input(place as u32))).ok()
+    }
+
+    /// A call with only operands and attributes that are given.
+    pub fn call(&mut self, name: &str, operands: &[Id], attrs: &Attrs) -> Option<Id> {
+        let op = mixc_ir::ops::find(name)?;
+        let absent = self.absent()?;
+        let mut args = Vec::new();
+        for spec in op.attrs {
+            let value = attrs.get(spec.name).and_then(|v| normal_attr(spec, v));
+            args.push(self.graph.add(Term::leaf(value.map_or(Head::Absent, Head::Attr))).ok()?);
+        }
+        args.extend(operands);
+        args.extend(vec![absent; op.operands.len().saturating_sub(operands.len()) + 1]);
+        self.graph.add(Term { head: Head::Op(OpKey(op)), args }).ok()
+    }
+
+    /// An operator, with or without a support that cuts it.
+    fn operator(&mut self) -> Option<Id> {
+        let (t, s, batch) = (self.length(), self.length(), self.batch());
+        let shape = |tail: &[usize]| batch.iter().chain(tail).copied().collect::<Vec<_>>();
+        let [r, _] = self.features;
+        let none = Attrs::new();
+        let m = match self.rng.below(8) {
+            0 => {
+                let (q, k) = (self.real_input(&shape(&[t, r]), false)?, self.real_input(&shape(&[s, r]), false)?);
+                self.call("gram", &[q, k], &none)?
+            }
+            1 => {
+                let d = self.real_input(&shape(&[t]), false)?;
+                self.call("diagonal", &[d], &none)?
+            }
+            2 => {
+                let (c, b) = (self.real_input(&shape(&[t, r]), false)?, self.real_input(&shape(&[t, r]), false)?);
+                let a = self.real_input(&shape(&[t, 1]), false)?;
+                self.call("semiseparable", &[c, b, a], &none)?
+            }
+            3 => {
+                let h = self.real_input(&shape(&[t]), false)?;
+                self.call("toeplitz", &[h], &none)?
+            }
+            _ => {
+                let positive = self.rng.chance(30);
+                let w = self.real_input(&shape(&[t, s]), positive)?;
+                self.call("dense", &[w], &none)?
+            }
+        };
+        if self.rng.chance(50) {
+            return Some(m);
+        }
+        let attrs = match self.rng.below(4) {
+            0 => Attrs::new().with_int("left", 1).with_int("right", 2),
+            1 => Attrs::new().with_int("window", 2).with_int("sink", 1),
+            _ => Attrs::new().with_flag("causal", true),
+        };
+        self.call("mask", &[m], &attrs)
+    }
+}
