@@ -308,6 +308,17 @@ fn every_error_of_a_text_is_found_at_once() {
 }
 
 #[test]
+fn an_error_in_a_parameter_leaves_the_others() {
+    let (file, diagnostics) =
+        parse("func @f(%x: f32[2, $, (3 4)], %y: f32[2], %z: f32[1 2, 3], %w: q[2 {\n  return %y\n}\n");
+    assert_eq!(diagnostics.len(), 3, "{diagnostics:#?}");
+    let ItemKind::Func(f) = &file.items[0].kind else { panic!("the function is lost") };
+    let known: Vec<(&str, bool)> = f.params.iter().map(|p| (p.name.text.as_str(), p.ty.is_some())).collect();
+    assert_eq!(known, [("x", false), ("y", true), ("z", false)]);
+    assert_eq!(f.body.len(), 1);
+}
+
+#[test]
 fn deep_and_long_inputs_are_refused_fast() {
     let started = std::time::Instant::now();
     let n = 1_000_000;

@@ -239,7 +239,7 @@ pub static CODES: &[Code] = &[
     code(
         "E0506",
         "a value too large to be addressed",
-        Text("dim T = 1..1099511627775\nfunc @f(%x: f32[T, T]) -> f32[T, T] {\n  return %x\n}\n"),
+        Text("dim T = 1..1099511627775\nfunc @f(%x: f32[T, T], %y: f32[T]) -> f32[T] {\n  return %y\n}\n"),
     ),
     code(
         "E0507",

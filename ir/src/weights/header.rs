@@ -116,7 +116,7 @@ impl<'de> Deserialize<'de> for Entries {
                 let mut entries = Vec::new();
                 while let Some(name) = map.next_key::<String>()? {
                     if name == "__metadata__" {
-                        map.next_value::<IgnoredAny>()?;
+                        map.next_value::<std::collections::BTreeMap<String, String>>()?;
                         continue;
                     }
                     let Description { dtype, shape, begin, end } = map.next_value()?;

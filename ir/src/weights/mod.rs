@@ -19,6 +19,7 @@ use crate::reference;
 use crate::tensor::Blob;
 use crate::text::{quote, shorten};
 use crate::ty::TensorType;
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -130,11 +131,15 @@ impl<'a> Weights<'a> {
                 Err(diagnostics) => found.extend(diagnostics),
                 Ok(tensors) => {
                     for (name, tensor) in tensors {
-                        if weights.tensors.contains_key(&name) {
-                            let message = format!("{}: tensor {} is in another file too", quote(file), quote(&name));
-                            found.push(Diagnostic::global("E0406", message));
-                        } else {
-                            weights.tensors.insert(name, tensor);
+                        match weights.tensors.entry(name) {
+                            Entry::Vacant(place) => {
+                                place.insert(tensor);
+                            }
+                            Entry::Occupied(place) => {
+                                let (file, name) = (quote(file), quote(&shorten(place.key())));
+                                let message = format!("{file}: tensor {name} is in another file too");
+                                found.push(Diagnostic::global("E0406", message));
+                            }
                         }
                     }
                 }

@@ -222,7 +222,9 @@ impl Parser<'_> {
             self.advance();
         }
         let dtype = self.word("a type (`f32[T, 64]`)")?;
+        self.in_type = false;
         self.expect(TokenKind::LeftBracket, "`[` and the lengths (`f32[]` is a scalar)")?;
+        self.in_type = true;
         let mut dims = Vec::new();
         while !self.at(TokenKind::RightBracket) {
             self.check_count("axes", dims.len() + 1, limits::MAX_RANK)?;
@@ -232,6 +234,7 @@ impl Parser<'_> {
             }
         }
         self.expect(TokenKind::RightBracket, "`,` or `]`")?;
+        self.in_type = false;
         Ok(TypeExpr { mix, dtype, dims, at: self.since(start) })
     }
 

@@ -174,12 +174,12 @@ impl Parser<'_> {
 
     /// Goes to the end of a parameter that did not parse.
     fn skip_param(&mut self) -> Parsed<()> {
-        let mut depth = 0usize;
+        let mut brackets = usize::from(std::mem::take(&mut self.in_type));
         loop {
             match self.token.kind {
-                TokenKind::Comma | TokenKind::RightParen if depth == 0 => return Ok(()),
-                TokenKind::LeftBracket | TokenKind::LeftParen => depth += 1,
-                TokenKind::RightBracket | TokenKind::RightParen => depth = depth.saturating_sub(1),
+                TokenKind::Comma | TokenKind::RightParen if brackets == 0 => return Ok(()),
+                TokenKind::LeftBracket => brackets += 1,
+                TokenKind::RightBracket => brackets = brackets.saturating_sub(1),
                 TokenKind::LeftBrace | TokenKind::End | TokenKind::Arrow => return Err(Reported),
                 // The next line's parameter.
                 TokenKind::Value if self.token.line_start => return Ok(()),

@@ -47,6 +47,8 @@ struct Parser<'s> {
     operators: usize,
     /// Whether the statement being read is within the braces of its attributes.
     in_attrs: bool,
+    /// Whether the type being read is within its brackets.
+    in_type: bool,
 }
 
 impl<'s> Parser<'s> {
@@ -63,6 +65,7 @@ impl<'s> Parser<'s> {
             depth: 0,
             operators: 0,
             in_attrs: false,
+            in_type: false,
         }
     }
 
