@@ -224,8 +224,8 @@ fn smallest(graph: &Graph, classes: &BTreeMap<Id, Vec<&Term>>) -> BTreeMap<Id, u
             }
             for (k, term) in nodes.iter().enumerate() {
                 let own = u64::from(costs(&term.head));
-                let args = term.args.iter().map(|a| size.get(&graph.find(*a)).map(|s| s.0));
-                let Some(total) = args.sum::<Option<u64>>().map(|s| s.saturating_add(own)) else { continue };
+                let add = |sum: u64, a: &Id| Some(sum.saturating_add(size.get(&graph.find(*a))?.0));
+                let Some(total) = term.args.iter().try_fold(own, add) else { continue };
                 // A term must be larger than its arguments for choices never to go in a circle; leaves have none.
                 if size.get(class).is_none_or(|old| total < old.0) {
                     size.insert(*class, (total, k));

@@ -61,7 +61,7 @@ impl Default for RewriteSettings {
             iteration_limit: 12,
             region_limit: 256,
             candidates: 6,
-            costed: 40,
+            costed: 32,
             approximations: BTreeMap::new(),
         }
     }

@@ -13,6 +13,10 @@ pub const RULES: &[Rule] = &[
         "square(?q, ?k); ?a = log_decays(?g, ?q)"),
     Rule::equal("positive-decay-scans", "(apply (decay (mask (gram ?q ?k) {causal}) ?g) ?v)", "(apply (semiseparable ?q ?k (broadcast (reshape (log ?g) {shape = ?s}) {shape = ?t})) ?v)",
         "positive(?g); square(?q, ?k); ?s = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
+    Rule::equal("scaled-constant-decay-scans", "(apply (decay (mask (gram ?q ?k {scale = ?s}) {causal}) ?g) ?v)", "(apply (semiseparable (mul ?q ?c) ?k ?a) ?v)",
+        "square(?q, ?k); ?a = log_decays(?g, ?q); ?c = number_like(?s, ?q)"),
+    Rule::equal("scaled-positive-decay-scans", "(apply (decay (mask (gram ?q ?k {scale = ?s}) {causal}) ?g) ?v)", "(apply (semiseparable (mul ?q ?c) ?k (broadcast (reshape (log ?g) {shape = ?d}) {shape = ?t})) ?v)",
+        "positive(?g); square(?q, ?k); ?c = number_like(?s, ?q); ?d = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
     Rule::equal("decayed-scan", "(decay (semiseparable ?c ?b ?a) ?g)", "(semiseparable ?c ?b (add ?a ?l))",
         "?l = log_like(?g, ?a)"),
     // Strictly causal: the state that a token reads is the one before it, so keys and values come a token later.

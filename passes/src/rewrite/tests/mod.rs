@@ -2,6 +2,7 @@
 
 mod choice;
 mod expansion;
+mod fuzz;
 mod random;
 mod round_trip;
 mod soundness;

@@ -1,15 +1,19 @@
 //! Random typed terms: instances of patterns, with data.
 
+use super::super::emit::{Replacement, emit};
 use super::super::facts::{InputFact, Surroundings, TermGraph};
 use super::super::pattern::{Binding, Pattern};
+use super::super::region::{Region, is_rewritable};
 use super::super::term::{Head, OpKey, Term, Written, normal_attr};
 use egg::Id;
 use mixc_ir::attr::{AttrKind, AttrSpec, AttrValue, Attrs, Real};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
 use mixc_ir::op::{Op, OperandKind};
+use mixc_ir::program::{Program, Value, ValueId};
 use mixc_ir::tensor::Tensor;
 use mixc_ir::ty::{TensorType, Type};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// SplitMix64 (Steele, Lea, Flood 2014): enough for test data, and the same everywhere.
@@ -318,5 +322,71 @@ impl Instance {
             _ => Attrs::new().with_flag("causal", true),
         };
         self.call("mask", &[m], &attrs)
+    }
+
+    /// The terms of `roots` as a program over all inputs.
+    pub fn program(&self, roots: &[Id]) -> Result<Program, String> {
+        let mut alone = Program { name: "main".into(), ..Program::default() };
+        let mut place = |name: String, ty: Type| {
+            alone.values.push(Value { name, ty, structure: None });
+            ValueId(alone.values.len() as u32 - 1)
+        };
+        let inputs: Vec<ValueId> = self
+            .graph
+            .around
+            .inputs
+            .iter()
+            .enumerate()
+            .map(|(k, input)| place(format!("in{k}"), input.ty.clone()))
+            .collect();
+        let ty = |id: &Id| self.graph.fact(*id).ty().cloned().expect("roots are values");
+        let outputs: Vec<ValueId> = roots.iter().enumerate().map(|(k, id)| place(format!("out{k}"), ty(id))).collect();
+        (alone.params, alone.results) = (inputs.clone(), outputs.clone());
+        let region = Region { nodes: Vec::new(), inputs, roots: outputs };
+        let origins = BTreeMap::new();
+        emit(&alone, &[Replacement { region: &region, graph: &self.graph, roots, origins: &origins }])
+    }
+
+    /// Operations over one another, at random: the terms of those that are tensors.
+    pub fn grow(&mut self, steps: usize) -> Vec<Id> {
+        let ops: Vec<&'static Op> = mixc_ir::ops::all()
+            .filter(|op| is_rewritable(op) && !op.variadic && op.name != "reduce" && op.name != "inverse")
+            .collect();
+        let mut values: Vec<Id> = (0..4).filter_map(|_| self.tensor()).collect();
+        let mut tensors = Vec::new();
+        for _ in 0..steps {
+            // Operators are there to be applied.
+            let op = if self.rng.chance(25) { mixc_ir::ops::find("apply") } else { None };
+            let op = op.unwrap_or(ops[self.rng.below(ops.len())]);
+            for _ in 0..TRIES {
+                let Some(id) = self.random_call(op, &values) else { continue };
+                if self.graph.fact(id).tensor().is_some() {
+                    tensors.push(id);
+                }
+                values.push(id);
+                break;
+            }
+        }
+        tensors
+    }
+
+    fn random_call(&mut self, op: &'static Op, values: &[Id]) -> Option<Id> {
+        let mut args = Vec::new();
+        for spec in op.attrs {
+            args.push(self.attribute(spec)?);
+        }
+        for spec in op.operands {
+            let old = *self.rng.pick(values);
+            args.push(if spec.optional && self.rng.chance(70) {
+                self.absent()?
+            } else if self.rng.chance(75) {
+                old
+            } else {
+                self.operand(spec.kind)?
+            });
+        }
+        let written = if op.operands.is_empty() { self.written()? } else { self.absent()? };
+        args.push(written);
+        self.graph.add(Term { head: Head::Op(OpKey(op)), args }).ok()
     }
 }

@@ -1,8 +1,6 @@
 //! Every rule against the reference interpreter, on random typed inputs: values and support of both sides.
 
-use super::super::emit::{Replacement, emit};
 use super::super::facts::Surroundings;
-use super::super::region::Region;
 use super::super::rule::{CompiledRule, Exactness, Rule};
 use super::super::saturate::Rules;
 use super::random::Instance;
@@ -10,7 +8,6 @@ use egg::Id;
 use mixc_ir::attr::Attrs;
 use mixc_ir::dim::DimValues;
 use mixc_ir::dtype::DType;
-use mixc_ir::program::{Program, Value, ValueId};
 use mixc_ir::reference::{Weights, interpret};
 use mixc_ir::tensor::Tensor;
 use mixc_ir::ty::Type;
@@ -104,29 +101,7 @@ fn compare(instance: &mut Instance, left: Id, right: Id, ty: &Type) -> Result<()
 }
 
 fn evaluate(instance: &Instance, roots: &[Id]) -> Result<Vec<Tensor>, String> {
-    let mut alone = Program { name: "main".into(), ..Program::default() };
-    let mut place = |name: String, ty: Type| {
-        alone.values.push(Value { name, ty, structure: None });
-        ValueId(alone.values.len() as u32 - 1)
-    };
-    let inputs: Vec<ValueId> = instance
-        .graph
-        .around
-        .inputs
-        .iter()
-        .enumerate()
-        .map(|(k, input)| place(format!("in{k}"), input.ty.clone()))
-        .collect();
-    let outputs: Vec<ValueId> = roots
-        .iter()
-        .enumerate()
-        .map(|(k, id)| place(format!("out{k}"), instance.graph.fact(*id).ty().cloned().expect("roots are values")))
-        .collect();
-    (alone.params, alone.results) = (inputs.clone(), outputs.clone());
-    let region = Region { nodes: Vec::new(), inputs, roots: outputs };
-    let origins = BTreeMap::new();
-    let program = emit(&alone, &[Replacement { region: &region, graph: &instance.graph, roots, origins: &origins }])?;
-    interpret(&program, &DimValues::new(), &instance.data, &Weights::new())
+    interpret(&instance.program(roots)?, &DimValues::new(), &instance.data, &Weights::new())
 }
 
 fn one(rule: Rule) -> CompiledRule {
