@@ -109,7 +109,7 @@ pub fn layout(lowered: &Lowered, phase: Phase, dims: &DimValues) -> Option<(Vec<
         starts.push(end);
         let mut length = 0;
         for b in slot {
-            length = length.max(lowered.buffer(*b).bytes(dims)?);
+            length = length.max(lowered.buffers.get(b.index())?.bytes(dims)?);
         }
         end = end.checked_add(length.checked_next_multiple_of(ALIGNMENT)?)?;
     }

@@ -45,7 +45,7 @@ impl Value {
         (rows, cols): (usize, usize),
         mut f: impl FnMut(usize, usize) -> Result<Scalar, TileFault>,
     ) -> Result<Value, TileFault> {
-        let mut data = Vec::with_capacity(rows * cols);
+        let mut data = Vec::new();
         for r in 0..rows {
             for c in 0..cols {
                 data.push(f(r, c)?);
@@ -142,7 +142,11 @@ fn memory<'a>(program: &TileProgram, dims: &DimValues, inputs: &[&'a Tensor]) ->
             shape.push(usize::try_from(n).map_err(|_| TileFault::Dim(format!("dimension {d} is {n}")))?);
         }
         let (input, written) = match slow.role {
-            Role::Output => (None, vec![None; shape.iter().product()]),
+            Role::Output => {
+                let elements = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+                let too_many = || TileFault::Dim(format!("`{}` has too many elements", slow.name));
+                (None, vec![None; elements.ok_or_else(too_many)?])
+            }
             Role::Input => {
                 let given = *inputs.next().expect("as many inputs as input tensors");
                 if given.shape != shape || given.kind() != kind_of(slow.dtype) {

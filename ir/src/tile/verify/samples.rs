@@ -77,8 +77,7 @@ impl Samples {
         self.points.retain_mut(|p| {
             let from = value(from, p).unwrap_or(0);
             let to = value(to, p).unwrap_or_else(|| from.saturating_add(step.saturating_mul(2)));
-            let turns =
-                to.saturating_sub(from).max(0).div_euclid(step) + i64::from(to > from && (to - from) % step != 0);
+            let turns = crate::dim::ceil_div(to.saturating_sub(from).max(0), step);
             number += 1;
             let turn = match number % 3 {
                 0 => turns / 2,
