@@ -146,7 +146,8 @@ impl Explanation {
             .kernels
             .iter()
             .map(|k| {
-                let tile: serde_json::Map<String, Value> = k.tile.iter().map(|(n, v)| (n.clone(), (*v).into())).collect();
+                let tile: serde_json::Map<String, Value> =
+                    k.tile.iter().map(|(n, v)| (n.clone(), (*v).into())).collect();
                 json!({
                     "name": k.name, "form": k.form, "site": k.site, "layers": [], "tile": tile, "flops": k.flops,
                     "bytes": { "slow": k.bytes }, "bytes_bound": { "slow": k.bytes_bound }, "cost_us": k.cost_us,
@@ -163,8 +164,11 @@ impl Explanation {
             .iter()
             .map(|c| json!({ "rules": c.rules, "cost_us": c.cost_us, "chosen": c.chosen }))
             .collect();
-        let rules: Vec<Value> =
-            self.rules.iter().map(|r| json!({ "name": r.name, "exact": r.exact, "site": format!("%{}", r.site) })).collect();
+        let rules: Vec<Value> = self
+            .rules
+            .iter()
+            .map(|r| json!({ "name": r.name, "exact": r.exact, "site": format!("%{}", r.site) }))
+            .collect();
         json!({
             "model": self.model, "target": self.target, "approx": self.approx, "rules": rules, "kernels": kernels,
             "candidates": sites, "programs": programs,

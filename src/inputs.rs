@@ -127,7 +127,9 @@ fn use_of(program: &Program, v: ValueId) -> Use {
                 return Use::Ids(dims.get(axis).cloned().unwrap_or_default());
             }
             ("mask_lengths", 1) => return Use::Lengths(first().last().cloned().unwrap_or_default()),
-            ("semiseparable", 2) | ("ssd", 1) | ("gated_linear_attention", 3) | ("delta_rule", 4) => return Use::LogDecay,
+            ("semiseparable", 2) | ("ssd", 1) | ("gated_linear_attention", 3) | ("delta_rule", 4) => {
+                return Use::LogDecay;
+            }
             ("selective_scan", 2) => return Use::LogDecay,
             ("retention", 3) | ("decay", 1) | ("delta_rule", 3) => return Use::Decay,
             ("selective_scan", 1) => return Use::Step,

@@ -94,8 +94,7 @@ pub fn print_stage(c: &Compilation, stage: Stage) -> String {
                 out.push_str(&format!("{:?} ", step.phase).to_lowercase());
                 match &step.action {
                     Action::Run { program, buffers, form, site } => {
-                        let names: Vec<&str> =
-                            buffers.iter().map(|b| c.lowered.buffer(*b).name.as_str()).collect();
+                        let names: Vec<&str> = buffers.iter().map(|b| c.lowered.buffer(*b).name.as_str()).collect();
                         out.push_str(&format!("{form} for %{site} on {}\n", names.join(", ")));
                         out.push_str(&program.to_string());
                     }

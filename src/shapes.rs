@@ -45,16 +45,33 @@ impl std::str::FromStr for ShapeArg {
     }
 }
 
-/// The values that costs are reckoned at: given ones, else a length users meet often, within the bounds.
+/// The values that costs are reckoned at: given ones, else one for batches and a length users meet often for the rest,
+/// within the bounds. A batch is a symbol that stands alone first in parameters of several axes, and nowhere else.
 pub fn typical(program: &Program, args: &[ShapeArg]) -> DimValues {
-    /// Batches are small and lengths are long; a bound tells which a symbol is.
     const LENGTH: i64 = 512;
+    let is_batch = |name: &str| {
+        let symbol = |d: &Dim| d.as_symbol().is_some_and(|s| **s == *name);
+        let mut first = false;
+        let mut elsewhere = false;
+        for v in &program.params {
+            let dims = program.ty(*v).dims();
+            for (k, d) in dims.iter().enumerate() {
+                let mut symbols = Vec::new();
+                d.symbols(&mut symbols);
+                let leads = k == 0 && (dims.len() == 1 || dims.len() > 2 || program.ty(*v).dtype().is_int());
+                first |= symbol(d) && leads && dims.len() > 1;
+                elsewhere |= symbols.iter().any(|s| **s == *name) && !(symbol(d) && leads);
+            }
+        }
+        first && !elsewhere
+    };
     program
         .dims
         .iter()
         .map(|d| {
             let given = args.iter().find(|a| a.name == *d.name).map(|a| a.typical);
-            (d.name.clone(), given.unwrap_or(LENGTH.clamp(d.low, d.high)))
+            let usual = if is_batch(&d.name) { 1 } else { LENGTH };
+            (d.name.clone(), given.unwrap_or(usual.clamp(d.low, d.high)))
         })
         .collect()
 }
@@ -64,7 +81,8 @@ pub fn narrow(program: &mut Program, args: &[ShapeArg]) -> Result<(), Error> {
     for a in args {
         let known: Vec<String> = program.dims.iter().map(|d| d.name.to_string()).collect();
         let Some(d) = program.dims.iter_mut().find(|d| *d.name == a.name) else {
-            let list = if known.is_empty() { "it has none".to_string() } else { format!("it has {}", known.join(", ")) };
+            let list =
+                if known.is_empty() { "it has none".to_string() } else { format!("it has {}", known.join(", ")) };
             return Err(Error::Usage(format!("--shape {}: the model has no such dim; {list}", a.name)));
         };
         if a.low < d.low || a.high > d.high {
@@ -111,7 +129,9 @@ pub fn from_inputs(program: &Program, shapes: &[Vec<usize>]) -> Result<DimValues
 pub fn check(program: &Program, values: &DimValues) -> Result<(), Error> {
     for d in &program.dims {
         match values.get(&d.name) {
-            None => return Err(Error::Usage(format!("dim `{}` has no value: give one with --shape {}=N", d.name, d.name))),
+            None => {
+                return Err(Error::Usage(format!("dim `{}` has no value: give one with --shape {}=N", d.name, d.name)));
+            }
             Some(n) if !(d.low..=d.high).contains(n) => {
                 return Err(Error::Usage(format!("dim `{}` is {n}, outside its bounds {}..{}", d.name, d.low, d.high)));
             }

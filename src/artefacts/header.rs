@@ -19,10 +19,50 @@ pub fn c_type(d: DType) -> &'static str {
 /// Names as C has them: dots become underscores, words of C get one behind, results `out0`, `out1`, ...
 pub fn argument_names(i: &Interface) -> (Vec<String>, Vec<String>) {
     const TAKEN: [&str; 44] = [
-        "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern",
-        "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed",
-        "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "class",
-        "new", "delete", "template", "this", "d", "weights", "workspace", "workspace_bytes", "par",
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "class",
+        "new",
+        "delete",
+        "template",
+        "this",
+        "d",
+        "weights",
+        "workspace",
+        "workspace_bytes",
+        "par",
     ];
     let mut seen: Vec<String> = Vec::new();
     let mut name = |a: &Argument| {
@@ -47,8 +87,7 @@ pub fn text(i: &Interface, target: &str) -> String {
     let name = &i.name;
     let guard = format!("{}_H", name.to_ascii_uppercase());
     let (params, results) = argument_names(i);
-    let codes: Vec<String> =
-        Failure::ALL.iter().map(|f| format!("  MIXC_{} = {}", f.name(), f.code())).collect();
+    let codes: Vec<String> = Failure::ALL.iter().map(|f| format!("  MIXC_{} = {}", f.name(), f.code())).collect();
     let mut out = format!(
         "/* {name}: compiled by mixc {} for {target}. Needs no runtime, allocates nothing, starts no threads. */
 #ifndef {guard}

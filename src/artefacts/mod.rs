@@ -70,14 +70,21 @@ pub struct Wanted {
 }
 
 /// Compiles and writes the artefacts into `dir`; their paths.
-pub fn write(model: &Model, c: &Compilation, target: &Target, wanted: &Wanted, dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub fn write(
+    model: &Model,
+    c: &Compilation,
+    target: &Target,
+    wanted: &Wanted,
+    dir: &Path,
+) -> Result<Vec<PathBuf>, Error> {
     let Target::Cpu(target) = target else {
         return Err(Error::Usage("--target ref has no artefacts: it is an interpreter; use `mixc run`".into()));
     };
     let lowered = &c.lowered;
     let mut options = Options::default();
     if wanted.embed_weights {
-        let here = cpu::compile(lowered, &cpu::target::Target::native()).map_err(|e| Error::Unavailable(e.to_string()))?;
+        let here =
+            cpu::compile(lowered, &cpu::target::Target::native()).map_err(|e| Error::Unavailable(e.to_string()))?;
         let bound = here.bind(&model.weights.bytes()).map_err(|e| Error::Usage(e.to_string()))?;
         options.embed = Some(bound.bytes().to_vec());
     }
@@ -124,8 +131,8 @@ pub fn listing(c: &Compilation, target: &Target) -> Result<String, Error> {
     let Target::Cpu(target) = target else {
         return Err(Error::Usage("--target ref emits nothing".into()));
     };
-    let object = cpu::compile_object(&c.lowered, target, &Options::default())
-        .map_err(|e| Error::Unavailable(e.to_string()))?;
+    let object =
+        cpu::compile_object(&c.lowered, target, &Options::default()).map_err(|e| Error::Unavailable(e.to_string()))?;
     archive::symbols(&object)
 }
 

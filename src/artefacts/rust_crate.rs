@@ -50,7 +50,9 @@ pub fn library(i: &Interface) -> String {
     let name = &i.name;
     let (params, results) = rust_names(i);
     let has_dims = !i.dims.is_empty();
-    let mut out = format!("//! {name}, compiled by mixc: safe functions over slices.\n#![allow(non_snake_case)]\n\nuse std::ffi::CStr;\n\n");
+    let mut out = format!(
+        "//! {name}, compiled by mixc: safe functions over slices.\n#![allow(non_snake_case)]\n\nuse std::ffi::CStr;\n\n"
+    );
     if has_dims {
         let fields: Vec<String> = i.dims.iter().map(|d| format!("    /// `{d}`.\n    pub {d}: i64,\n")).collect();
         out.push_str(&format!(
@@ -119,7 +121,9 @@ fn run(i: &Interface, params: &[String], results: &[String], has_dims: bool) -> 
     let bounds: String = i
         .dims
         .iter()
-        .map(|s| format!("    if !(0..1 << 40).contains(&dims.{s}) {{\n        return Err(Error(BAD_LENGTH));\n    }}\n"))
+        .map(|s| {
+            format!("    if !(0..1 << 40).contains(&dims.{s}) {{\n        return Err(Error(BAD_LENGTH));\n    }}\n")
+        })
         .collect();
     format!(
         "/// Runs the model; lengths of slices are checked against the dims. Without `parallel` on this thread alone.\n\

@@ -69,7 +69,8 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
     let bytes: f64 = e.kernels.iter().map(|k| k.bytes_bound).sum();
     let (gflops, gbs) = (flops / median / 1e6, bytes / median / 1e6);
     let peak = mixc::machine().fma / 1e9 * c.threads.max(1) as f64;
-    let shape: serde_json::Map<String, serde_json::Value> = dims.iter().map(|(n, v)| (n.to_string(), (*v).into())).collect();
+    let shape: serde_json::Map<String, serde_json::Value> =
+        dims.iter().map(|(n, v)| (n.to_string(), (*v).into())).collect();
     let kernels: Vec<_> = e
         .kernels
         .iter()
@@ -85,7 +86,8 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
             println!("{value}");
         }
         format => {
-            let heading = ["model", "shape", "threads", "median ms", "spread ms", "min ms", "GFLOP/s", "of peak", "GB/s"];
+            let heading =
+                ["model", "shape", "threads", "median ms", "spread ms", "min ms", "GFLOP/s", "of peak", "GB/s"];
             let shape: Vec<String> = dims.iter().map(|(n, v)| format!("{n}={v}")).collect();
             let row = vec![
                 e.model.clone(),

@@ -51,7 +51,11 @@ fn text(e: &Explanation) -> String {
         for c in &e.candidates {
             let mark = if c.chosen { "chosen" } else { "" };
             let cost = c.cost_us.map_or("not lowered".into(), |us| format!("{us:.1} us"));
-            rows.push(vec![mark.into(), cost, if c.rules.is_empty() { "as written".into() } else { c.rules.join(", ") }]);
+            rows.push(vec![
+                mark.into(),
+                cost,
+                if c.rules.is_empty() { "as written".into() } else { c.rules.join(", ") },
+            ]);
         }
         out.push_str(&output::table(&rows));
     }

@@ -88,11 +88,8 @@ fn describe(op: &Op) -> serde_json::Value {
         Group::Layer => "layer",
         Group::Tensor => "tensor",
     };
-    let attrs: Vec<_> = op
-        .attrs
-        .iter()
-        .map(|a| serde_json::json!({ "name": a.name, "required": a.required, "doc": a.doc }))
-        .collect();
+    let attrs: Vec<_> =
+        op.attrs.iter().map(|a| serde_json::json!({ "name": a.name, "required": a.required, "doc": a.doc })).collect();
     let operands: Vec<_> =
         op.operands.iter().map(|o| serde_json::json!({ "name": o.name, "optional": o.optional })).collect();
     serde_json::json!({

@@ -24,8 +24,10 @@ pub fn run(c: &Info) -> Result<(), Error> {
     let cuda = Target::parse("cuda").err().map(|e| e.to_string()).unwrap_or_default();
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if c.format == Format::Json {
-        let targets: Vec<_> =
-            targets.iter().map(|(n, why)| serde_json::json!({ "name": n, "runs_here": why.is_none(), "reason": why })).collect();
+        let targets: Vec<_> = targets
+            .iter()
+            .map(|(n, why)| serde_json::json!({ "name": n, "runs_here": why.is_none(), "reason": why }))
+            .collect();
         let caches: Vec<_> = machine
             .levels
             .iter()

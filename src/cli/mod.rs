@@ -102,11 +102,7 @@ pub struct Compiling {
 impl Compiling {
     /// As the library's request.
     pub fn request(&self) -> mixc::Request {
-        mixc::Request {
-            shapes: self.shapes.clone(),
-            approx: self.approx.clone(),
-            force_form: self.force_form.clone(),
-        }
+        mixc::Request { shapes: self.shapes.clone(), approx: self.approx.clone(), force_form: self.force_form.clone() }
     }
 
     /// The model in a file (`-` is standard input), verified, with its weights.

@@ -53,7 +53,10 @@ impl Config {
             None | Some(Value::Null) => known[0].to_string(),
             Some(Value::String(s)) if known.contains(&s.as_str()) => s.clone(),
             Some(v) => {
-                self.problem(format!("config.json: {name} = {v} is not supported"), &format!("supported: {}", known.join(", ")));
+                self.problem(
+                    format!("config.json: {name} = {v} is not supported"),
+                    &format!("supported: {}", known.join(", ")),
+                );
                 known[0].to_string()
             }
         }

@@ -178,13 +178,14 @@ pub fn apply(
 
 /// Operations that are lowered as they are although they have an expansion: one kernel does them better.
 pub fn lowers_whole(op: &str) -> bool {
-    matches!(op, "linear" | "split_heads" | "merge_heads" | "layer_norm" | "rms_norm" | "softmax_axis")
+    matches!(op, "linear" | "split_heads" | "merge_heads" | "layer_norm" | "rms_norm" | "softmax_axis" | "ssm2d")
 }
 
 /// Seconds that a lowered model is reckoned to take at these lengths.
 pub fn cost(l: &Lowered, dims: &DimValues) -> f64 {
     let machine = Machine::zen4();
-    let seconds = |program: &TileProgram| mixc_ir::tile::cost(program, dims).map_or(f64::MAX, |c| c.seconds(&machine, 1));
+    let seconds =
+        |program: &TileProgram| mixc_ir::tile::cost(program, dims).map_or(f64::MAX, |c| c.seconds(&machine, 1));
     l.phase(Phase::Run)
         .map(|step| match &step.action {
             Action::Run { program, .. } => seconds(program),

@@ -388,7 +388,8 @@ impl Context<'_> {
             .collect();
         for b in read {
             let copied = copies.iter().any(|(from, _)| *from == b);
-            if self.has_weights && !copied && matches!(self.out.buffer(b).place, Place::Weight(_) | Place::Constant(_)) {
+            if self.has_weights && !copied && matches!(self.out.buffer(b).place, Place::Weight(_) | Place::Constant(_))
+            {
                 self.site = self.out.buffer(b).name.clone();
                 let copy = self.store_lambda(&self.stored(b))?;
                 copies.push((b, copy));
