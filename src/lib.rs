@@ -21,6 +21,7 @@ pub mod artefacts;
 pub mod explain;
 pub mod import;
 pub mod inputs;
+pub mod kernels;
 pub mod weights;
 
 mod error;
@@ -33,6 +34,7 @@ mod target;
 pub use error::Error;
 pub use mixc_ir as ir;
 pub use mixc_ir::tensor::Blob;
+pub use mixc_tuner::measure;
 pub use model::{Model, check, decode_text, format, text_size_limit};
 pub use pipeline::{Compilation, Request, Stage, compile, print_stage};
 pub use runner::{Runner, pool};

@@ -23,7 +23,7 @@ enum Engine {
 }
 
 /// The pool as generated code uses it.
-struct OnPool<'p>(&'p Pool);
+pub(crate) struct OnPool<'p>(pub(crate) &'p Pool);
 
 impl Parallel for OnPool<'_> {
     fn parallel_for(&self, count: i64, body: &(dyn Fn(i64) + Sync)) {

@@ -3,9 +3,11 @@
 use super::{Common, Compiling, Format, output};
 use clap::Args;
 use mixc::explain::explain;
+use mixc::kernels::{Kernel, kernels};
+use mixc::measure::{Effort, Timing, measure};
 use mixc::{Error, Target};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -22,95 +24,97 @@ pub struct Bench {
     compiling: Compiling,
 }
 
-/// Times a model on random inputs: medians over runs after a warm-up.
+/// Times a model on random inputs, and each of its kernels alone.
 pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
-    /// Long enough that a scheduler's pause is seen as an outlier and not as the median.
-    const AT_LEAST: Duration = Duration::from_secs(1);
-    const AT_MOST: usize = 1000;
     let target = Target::parse(&c.compiling.target)?;
     let model = c.compiling.load(&c.file)?;
     let dims = mixc::typical_dims(&model.program, &c.compiling.shapes);
     let inputs = mixc::inputs::random(&model.program, &dims, 1);
+    // A single length is where to measure, not what to compile for; it is where costs are reckoned.
     let mut request = c.compiling.request();
-    request.shapes.retain(|s| s.low != s.high);
-    let started = Instant::now();
-    let runner = model.compile(&target, &request)?;
-    let compiled = started.elapsed();
+    for s in request.shapes.iter_mut().filter(|s| s.low == s.high) {
+        if let Some(d) = model.program.dims.iter().find(|d| *d.name == s.name) {
+            (s.low, s.high) = (d.low, d.high);
+        }
+    }
+    let (runner, compile_ms) = mixc::measure::once(|| model.compile(&target, &request));
+    let runner = runner?;
+    let Some(stages) = runner.compilation() else {
+        return Err(Error::Usage("--target ref is not timed".into()));
+    };
     let dims = runner.dims(&inputs)?;
     let mut results = runner.result_blobs(&dims);
     let pool = mixc::pool(c.threads);
-    let mut once = || -> Result<f64, Error> {
-        let started = Instant::now();
-        runner.run_into(&dims, &inputs, &mut results, pool.as_ref())?;
-        Ok(started.elapsed().as_secs_f64() * 1e3)
-    };
-    for _ in 0..2 {
-        once()?;
+    let effort = Effort { runs: c.runs, ..Effort::default() };
+    let mut once = || runner.run_into(&dims, &inputs, &mut results, pool.as_ref());
+    let whole = measure(&mut [&mut once], effort)?[0];
+    let short = Effort { at_least: Duration::from_millis(100), ..effort };
+    let mut timed: Vec<(Kernel, Timing)> = Vec::new();
+    for mut k in kernels(stages, &target, &dims)? {
+        let mut once = || k.run(&dims, pool.as_ref());
+        let timing = measure(&mut [&mut once], short)?[0];
+        timed.push((k, timing));
     }
-    let started = Instant::now();
-    let mut times = Vec::new();
-    while times.len() < c.runs || (started.elapsed() < AT_LEAST && times.len() < AT_MOST) {
-        times.push(once()?);
-    }
-    let median = median(&mut times);
-    let mut spread: Vec<f64> = times.iter().map(|t| (t - median).abs()).collect();
-    let spread = self::median(&mut spread);
-    let min = times.iter().copied().fold(f64::MAX, f64::min);
-    let stages = runner.compilation().ok_or_else(|| Error::Usage("--target ref is not timed".into()))?;
-    let mut shaped = c.compiling.request();
-    for (name, n) in &dims {
-        shaped.shapes.retain(|s| s.name != **name);
-        let d = stages.program.dims.iter().find(|d| d.name == *name);
-        let (low, high) = d.map_or((*n, *n), |d| (d.low, d.high));
-        shaped.shapes.push(mixc::ShapeArg { name: name.to_string(), low, high, typical: *n });
-    }
-    let e = explain(stages, &shaped, &c.compiling.target);
+    let e = explain(stages, &request, &c.compiling.target);
     let flops: f64 = e.kernels.iter().map(|k| k.flops).sum();
     let bytes: f64 = e.kernels.iter().map(|k| k.bytes_bound).sum();
-    let (gflops, gbs) = (flops / median / 1e6, bytes / median / 1e6);
-    let peak = mixc::machine().fma / 1e9 * c.threads.max(1) as f64;
-    let shape: serde_json::Map<String, serde_json::Value> =
-        dims.iter().map(|(n, v)| (n.to_string(), (*v).into())).collect();
-    let kernels: Vec<_> = e
-        .kernels
-        .iter()
-        .map(|k| serde_json::json!({ "name": k.name, "form": k.form, "site": k.site, "cost_us": k.cost_us }))
-        .collect();
-    match c.compiling.format {
-        Format::Json => {
-            let value = serde_json::json!({
-                "model": e.model, "target": e.target, "shape": shape, "threads": c.threads, "runs": times.len(),
-                "median_ms": median, "min_ms": min, "mad_ms": spread, "gflops": gflops, "peak_gflops": peak, "gbs": gbs,
-                "compile_ms": compiled.as_secs_f64() * 1e3, "kernels": kernels,
-            });
-            println!("{value}");
-        }
-        format => {
-            let heading =
-                ["model", "shape", "threads", "median ms", "spread ms", "min ms", "GFLOP/s", "of peak", "GB/s"];
-            let shape: Vec<String> = dims.iter().map(|(n, v)| format!("{n}={v}")).collect();
-            let row = vec![
-                e.model.clone(),
-                shape.join(" "),
-                c.threads.to_string(),
-                format!("{median:.3}"),
-                format!("{spread:.3}"),
-                format!("{min:.3}"),
-                format!("{gflops:.1}"),
-                format!("{:.0} %", 100.0 * gflops / peak),
-                format!("{gbs:.1}"),
-            ];
-            let rows = [heading.map(String::from).to_vec(), row];
-            print!("{}", if format == Format::Markdown { output::markdown(&rows) } else { output::table(&rows) });
-            if !common.quiet {
-                eprintln!("compiled in {:.1} ms; {} runs", compiled.as_secs_f64() * 1e3, times.len());
-            }
-        }
+    let (gflops, gbs) = (flops / whole.median / 1e6, bytes / whole.median / 1e6);
+    let threads = pool.as_ref().map_or(1, |p| p.threads());
+    let peak = mixc::machine().fma / 1e9 * threads as f64;
+    let share = |k: &Kernel, t: &Timing| k.bound_ms / threads as f64 / t.median.max(1e-9);
+    if c.compiling.format == Format::Json {
+        let shape: serde_json::Map<String, serde_json::Value> =
+            dims.iter().map(|(n, v)| (n.to_string(), (*v).into())).collect();
+        let kernels: Vec<_> = timed
+            .iter()
+            .map(|(k, t)| {
+                serde_json::json!({
+                    "name": k.name, "form": k.form, "site": k.site, "times": k.times, "median_ms": t.median,
+                    "share_of_bound": share(k, t),
+                })
+            })
+            .collect();
+        let value = serde_json::json!({
+            "model": e.model, "target": e.target, "shape": shape, "threads": threads, "runs": whole.runs,
+            "median_ms": whole.median, "min_ms": whole.min, "mad_ms": whole.spread, "gflops": gflops,
+            "peak_gflops": peak, "gbs": gbs, "compile_ms": compile_ms, "kernels": kernels,
+        });
+        println!("{value}");
+        return Ok(());
+    }
+    let show = |rows: &[Vec<String>]| match c.compiling.format {
+        Format::Markdown => print!("{}", output::markdown(rows)),
+        _ => print!("{}", output::table(rows)),
+    };
+    let heading = ["model", "shape", "threads", "median ms", "spread ms", "min ms", "GFLOP/s", "of peak", "GB/s"];
+    let shape: Vec<String> = dims.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    let row = vec![
+        e.model.clone(),
+        shape.join(" "),
+        threads.to_string(),
+        format!("{:.3}", whole.median),
+        format!("{:.3}", whole.spread),
+        format!("{:.3}", whole.min),
+        format!("{gflops:.1}"),
+        format!("{:.0} %", 100.0 * gflops / peak),
+        format!("{gbs:.1}"),
+    ];
+    show(&[heading.map(String::from).to_vec(), row]);
+    println!();
+    let mut rows = vec![["kernel", "site", "times", "median ms", "together ms", "of bound"].map(String::from).to_vec()];
+    for (k, t) in &timed {
+        rows.push(vec![
+            k.form.clone(),
+            k.site.clone(),
+            k.times.to_string(),
+            format!("{:.4}", t.median),
+            format!("{:.4}", t.median * k.times as f64),
+            format!("{:.0} %", 100.0 * share(k, t)),
+        ]);
+    }
+    show(&rows);
+    if !common.quiet {
+        eprintln!("compiled in {compile_ms:.1} ms; {} runs", whole.runs);
     }
     Ok(())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(0.0)
 }

@@ -4,7 +4,6 @@ use super::{Common, Compiling};
 use clap::Args;
 use mixc::{Blob, Error, Target};
 use std::path::PathBuf;
-use std::time::Instant;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -44,15 +43,13 @@ pub fn run(c: &Run, common: Common) -> Result<(), Error> {
             mixc::inputs::random(&model.program, &dims, seed.unwrap_or(0))
         }
     };
-    let started = Instant::now();
     let mut request = c.compiling.request();
     // A size given for this run alone does not narrow what is compiled.
     request.shapes.retain(|s| s.low != s.high);
-    let runner = model.compile(&target, &request)?;
-    let compiled = started.elapsed();
-    let started = Instant::now();
-    let results = runner.run(&inputs, c.threads)?;
-    let ran = started.elapsed();
+    let (runner, compile_ms) = mixc::measure::once(|| model.compile(&target, &request));
+    let runner = runner?;
+    let (results, run_ms) = mixc::measure::once(|| runner.run(&inputs, c.threads));
+    let results = results?;
     if let Some(path) = &c.output {
         mixc::inputs::write(&results, path)?;
     } else {
@@ -61,7 +58,7 @@ pub fn run(c: &Run, common: Common) -> Result<(), Error> {
         }
     }
     if !common.quiet {
-        eprintln!("compiled in {:.1} ms, ran in {:.3} ms", compiled.as_secs_f64() * 1e3, ran.as_secs_f64() * 1e3);
+        eprintln!("compiled in {compile_ms:.1} ms, ran in {run_ms:.3} ms");
     }
     if c.check {
         let worst = runner.check(&model, &inputs, &results)?;
