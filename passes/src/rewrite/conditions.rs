@@ -34,6 +34,8 @@ pub enum Outcome {
     Attrs(Attrs),
     /// A constant with one number everywhere.
     Constant(f64, Type),
+    /// A written type.
+    Written(Type),
 }
 
 /// A condition or computation.
@@ -51,6 +53,7 @@ const TABLE: &[(&str, Function)] = &[
     ("not_number", |_, a| holds(number(a, 0).is_none())),
     ("one", |_, a| holds(number(a, 0) == Some(1.0))),
     ("positive", |_, a| holds(value(a, 0)?.positive)),
+    ("not_positive", |_, a| holds(!value(a, 0)?.positive)),
     ("square", square),
     ("nonempty_rows", nonempty_rows),
     ("same_rank", |_, a| holds(tensor(a, 0)?.rank() == tensor(a, 1)?.rank())),
@@ -71,6 +74,7 @@ const TABLE: &[(&str, Function)] = &[
     ("matrix_shape", |_, a| appended_shape(a, 2)),
     ("decay_column_shape", decay_column_shape),
     ("decay_shape", decay_shape),
+    ("token_column", token_column),
     ("lora_factor", lora_factor),
     ("negated_int", |_, a| Some(Outcome::Attr(Some(AttrValue::Dim(Dim::constant(-int(a, 0)?)))))),
     ("negative_int", |_, a| holds(int(a, 0).is_some_and(|n| n < 0))),
@@ -268,6 +272,15 @@ fn decay_shape(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
         }
         _ => None,
     }
+}
+
+/// The type of a column with a number for every token of q `[.., T, r]`.
+fn token_column(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let q = tensor(a, 0)?;
+    let tokens = q.shape.iter().rev().nth(1)?.clone();
+    // Whole numbers up to any length have to be exact.
+    let wide = !q.dtype.is_half();
+    wide.then(|| Outcome::Written(Type::tensor(q.dtype, vec![tokens, Dim::constant(1)])))
 }
 
 /// `(?alpha, ?a)`: alpha / r for a `[r, D]`.

@@ -349,6 +349,9 @@ impl Given {
         match (&self.target, outcome) {
             (None, Outcome::Holds) => {}
             (Some(Target::Variable(v)), Outcome::Attr(value)) => binding[*v] = Some(attr(terms, value.as_ref())?),
+            (Some(Target::Variable(v)), Outcome::Written(ty)) => {
+                binding[*v] = Some(terms.put(Term::leaf(Head::Written(Written::of(&ty)))).ok()?);
+            }
             (Some(Target::Variable(v)), Outcome::Constant(number, ty)) => {
                 let written = terms.put(Term::leaf(Head::Written(Written::of(&ty)))).ok()?;
                 binding[*v] = Some(terms.put(Term { head: Head::Splat(Real(number)), args: vec![written] }).ok()?);

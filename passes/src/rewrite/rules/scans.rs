@@ -17,6 +17,12 @@ pub const RULES: &[Rule] = &[
         "square(?q, ?k); ?a = log_decays(?g, ?q); ?c = number_like(?s, ?q)"),
     Rule::equal("scaled-positive-decay-scans", "(apply (decay (mask (gram ?q ?k {scale = ?s}) {causal}) ?g) ?v)", "(apply (semiseparable (mul ?q ?c) ?k (broadcast (reshape (log ?g) {shape = ?d}) {shape = ?t})) ?v)",
         "positive(?g); square(?q, ?k); ?c = number_like(?s, ?q); ?d = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
+    // A decay of any sign: |g| decays, and the sign of every other distance is that of two tokens' parities. Of g = 0 the
+    // logarithm is minus infinity, whose exponential is the 0 that it should be.
+    Rule::equal("signed-decay-scans", "(apply (decay (mask (gram ?q ?k) {causal}) ?g) ?v)", "(apply (semiseparable (mul ?q (sub ?one (mul (reshape (relu (neg (sign ?g))) {shape = ?m}) (mul (mod (iota {axis = 0} : ?w) ?two) ?two)))) (mul ?k (sub ?one (mul (reshape (relu (neg (sign ?g))) {shape = ?m}) (mul (mod (iota {axis = 0} : ?w) ?two) ?two)))) (broadcast (reshape (log (abs ?g)) {shape = ?d}) {shape = ?t})) ?v)",
+        "not_positive(?g); square(?q, ?k); ?one = number_like(1, ?q); ?two = number_like(2, ?q); ?m = matrix_shape(?g); ?w = token_column(?q); ?d = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
+    Rule::equal("scaled-signed-decay-scans", "(apply (decay (mask (gram ?q ?k {scale = ?s}) {causal}) ?g) ?v)", "(apply (semiseparable (mul (mul ?q ?c) (sub ?one (mul (reshape (relu (neg (sign ?g))) {shape = ?m}) (mul (mod (iota {axis = 0} : ?w) ?two) ?two)))) (mul ?k (sub ?one (mul (reshape (relu (neg (sign ?g))) {shape = ?m}) (mul (mod (iota {axis = 0} : ?w) ?two) ?two)))) (broadcast (reshape (log (abs ?g)) {shape = ?d}) {shape = ?t})) ?v)",
+        "not_positive(?g); ?c = number_like(?s, ?q); square(?q, ?k); ?one = number_like(1, ?q); ?two = number_like(2, ?q); ?m = matrix_shape(?g); ?w = token_column(?q); ?d = decay_column_shape(?g, ?q); ?t = decay_shape(?g, ?q)"),
     Rule::equal("decayed-scan", "(decay (semiseparable ?c ?b ?a) ?g)", "(semiseparable ?c ?b (add ?a ?l))",
         "?l = log_like(?g, ?a)"),
     // Strictly causal: the state that a token reads is the one before it, so keys and values come a token later.

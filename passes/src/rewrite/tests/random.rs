@@ -238,13 +238,20 @@ impl Instance {
         self.real_input(&shape, positive)
     }
 
-    /// An input of real numbers, in (0.2, 1) when positive.
+    /// An input of real numbers, in (0.2, 1) when positive; some are 0 otherwise.
     pub fn real_input(&mut self, shape: &[usize], positive: bool) -> Option<Id> {
         let n = shape.iter().product();
         let data = (0..n)
             .map(|_| {
                 let x = self.rng.real();
-                self.dtype.round(if positive { 0.6 + 0.4 * x } else { x })
+                let zero = !positive && self.rng.chance(3);
+                self.dtype.round(if zero {
+                    0.0
+                } else if positive {
+                    0.6 + 0.4 * x
+                } else {
+                    x
+                })
             })
             .collect();
         self.input(self.dtype, Tensor::floats(shape, data), positive)
