@@ -4,17 +4,18 @@
 //! for every number of threads. A slice has its own scratch memory.
 
 use super::code::Code;
-use super::expression::{Emitter, Scope, TensorPlace, TilePlace, dim_value};
+use super::expression::{Emitter, Scope, TensorPlace, TilePlace, dim_value, precision, to_tile_type};
 use super::functions::Library;
 use super::module::{CodeError, define_clif};
 use super::statement;
-use super::storage::{Layout, Storage};
+use super::storage::Storage;
 use super::target::Target;
+use super::vector::{self, Argument, Call, FloatArgument, Forms, Item, ItemWork, Product, TileForm, UNROLL, slot};
 use cranelift_codegen::ir::{AbiParam, Value, types};
 use cranelift_module::{FuncId, Linkage, Module};
 use mixc_ir::dim::{Atom, Dim, Symbol};
-use mixc_ir::expr::{Expr, Node, TileId};
-use mixc_ir::tile::{Carry, Stmt, TileProgram};
+use mixc_ir::expr::{Node, TileId};
+use mixc_ir::tile::{Carry, Stmt, TileProgram, TileType};
 use std::collections::BTreeSet;
 
 /// Most slices that a grid is cut into.
@@ -53,30 +54,24 @@ pub struct Body {
 pub fn define_body(
     module: &mut dyn Module,
     library: &mut Library,
-    _target: &Target,
+    target: &Target,
     name: &str,
     symbols: &[Symbol],
     program: &TileProgram,
 ) -> Result<Body, CodeError> {
-    let storage = Storage::plan(program, row_major(program));
+    let isa = target.isa();
+    let (program, mut forms) = vector::prepare(program, isa.lanes());
+    let items = vector::schedule(&program, &mut forms, isa);
+    let layouts = (0..program.tiles.len()).map(|k| forms.layout(&program, TileId(k as u32))).collect();
+    let storage = Storage::plan(&program, &items, layouts);
     let mut signature = module.make_signature();
     signature.params = vec![AbiParam::new(types::I64); 2];
     let function = define_clif(module, name, Linkage::Local, signature, |b, module| {
         let mut f = Code::new(b, module, library);
-        emit(&mut f, symbols, program, &storage);
+        emit(&mut f, symbols, target, &program, &forms, &items, &storage);
         f.finish()
     })?;
     Ok(Body { function, scratch: storage.bytes })
-}
-
-/// Every tile as dense rows of its greatest length.
-fn row_major(program: &TileProgram) -> Vec<Option<Layout>> {
-    let layout = |tile: &mixc_ir::tile::Tile| {
-        let col_stride = tile.ty.bytes();
-        let row_stride = col_stride * tile.cols.cap;
-        Some(Layout { row_stride, col_stride, bytes: row_stride * tile.rows.cap })
-    };
-    program.tiles.iter().map(layout).collect()
 }
 
 /// All dims that the program's code mentions, small ones first.
@@ -107,49 +102,25 @@ fn dims_of(program: &TileProgram) -> Vec<Dim> {
             take(d, &mut order);
         }
     }
-    let mut expr = |e: &Expr, order: &mut Vec<Dim>| {
+    program.for_each_expr(&mut |e| {
         e.visit(&mut |e| {
             if let Node::Dim(d) = e.node() {
-                take(d, order);
+                take(d, &mut order);
             }
         });
-    };
-    for axis in &program.grid {
-        expr(&axis.extent, &mut order);
-    }
-    for tile in &program.tiles {
-        expr(&tile.rows.count, &mut order);
-        expr(&tile.cols.count, &mut order);
-    }
-    visit_exprs(&program.body, &mut |e| expr(e, &mut order));
+    });
     order
 }
 
-/// Calls `visit` on every expression of the statements.
-pub fn visit_exprs(body: &[Stmt], visit: &mut dyn FnMut(&Expr)) {
-    for stmt in body {
-        match stmt {
-            Stmt::Let { op, .. } => {
-                if let mixc_ir::tile::TileOp::Map(e) = op {
-                    visit(e);
-                }
-            }
-            Stmt::For { from, to, when, body, .. } => {
-                for e in [from, to].into_iter().chain(when) {
-                    visit(e);
-                }
-                visit_exprs(body, visit);
-            }
-            Stmt::Store { index, value, rows, cols, guard, .. } => {
-                for e in index.iter().chain([value, &rows.count, &cols.count]).chain(guard) {
-                    visit(e);
-                }
-            }
-        }
-    }
-}
-
-fn emit(f: &mut Code, symbols: &[Symbol], program: &TileProgram, storage: &Storage) {
+fn emit(
+    f: &mut Code,
+    symbols: &[Symbol],
+    target: &Target,
+    program: &TileProgram,
+    forms: &Forms,
+    items: &[Item],
+    storage: &Storage,
+) {
     let (ctx, slice) = (f.param(0), f.param(1));
     let mut scope = Scope { tiles: vec![None; program.tiles.len()], ..Scope::default() };
     for (k, symbol) in symbols.iter().enumerate() {
@@ -167,6 +138,7 @@ fn emit(f: &mut Code, symbols: &[Symbol], program: &TileProgram, storage: &Stora
         let shape = tensor.shape.iter().map(|d| dim_value(f, &scope, d)).collect();
         scope.tensors.push(TensorPlace { base, dtype: tensor.dtype, shape });
     }
+    let (arguments, floats) = (f.stack(vector::ARGUMENTS), f.stack(vector::ARGUMENTS));
     let points = f.load(types::I64, ctx, context::POINTS);
     let slices = f.load(types::I64, ctx, context::SLICES);
     let scratch = f.load(types::I64, ctx, context::SCRATCH);
@@ -197,33 +169,39 @@ fn emit(f: &mut Code, symbols: &[Symbol], program: &TileProgram, storage: &Stora
             scope.bind(axis.var, here);
             left = quotient;
         }
-        let mut writer = Writer { program, storage, scratch };
-        writer.statements(f, &mut scope, &program.body);
+        let mut writer = Writer { target, program, forms, storage, scratch, arguments, floats };
+        writer.items(f, &mut scope, items);
     });
     f.return_(&[]);
 }
 
 struct Writer<'p> {
+    target: &'p Target,
     program: &'p TileProgram,
+    forms: &'p Forms,
     storage: &'p Storage,
     scratch: Value,
+    /// Where kernels find their arguments.
+    arguments: Value,
+    /// And their real ones.
+    floats: Value,
 }
 
 impl Writer<'_> {
     /// Makes a tile known, with its counts here and now.
     fn open_tile(&mut self, f: &mut Code, scope: &mut Scope, t: TileId) {
         let tile = self.program.tile(t);
+        let base = match (&self.forms.tiles[t.0 as usize], self.storage.places[t.0 as usize]) {
+            (TileForm::Slow { tensor, origin, .. }, _) => {
+                let tensor = scope.tensors[tensor.0 as usize].clone();
+                Emitter::new(scope, types::F64).address(f, &tensor, origin)
+            }
+            (_, Some(place)) => f.iadd_imm(self.scratch, place.offset as i64),
+            (_, None) => return,
+        };
         let (rows, cols) = (statement::count(f, scope, &tile.rows), statement::count(f, scope, &tile.cols));
-        let Some(place) = self.storage.places[t.0 as usize] else { return };
-        let base = f.iadd_imm(self.scratch, place.offset as i64);
-        scope.tiles[t.0 as usize] = Some(TilePlace {
-            base,
-            ty: tile.ty,
-            row_stride: place.layout.row_stride as i64,
-            col_stride: place.layout.col_stride as i64,
-            rows,
-            cols,
-        });
+        let (row_stride, col_stride) = self.forms.strides(self.program, t);
+        scope.tiles[t.0 as usize] = Some(TilePlace { base, ty: tile.ty, row_stride, col_stride, rows, cols });
     }
 
     fn same_place(&self, a: TileId, b: TileId) -> bool {
@@ -236,47 +214,180 @@ impl Writer<'_> {
         }
     }
 
-    fn statements(&mut self, f: &mut Code, scope: &mut Scope, body: &[Stmt]) {
-        for stmt in body {
-            match stmt {
-                Stmt::Let { results, op } => {
+    fn items(&mut self, f: &mut Code, scope: &mut Scope, items: &[Item]) {
+        for item in items {
+            for stmt in &item.stmts {
+                if let Stmt::Let { results, .. } = stmt {
                     for t in results {
                         self.open_tile(f, scope, *t);
                     }
-                    statement::operation(f, self.program, scope, results, op);
                 }
-                Stmt::Store { tensor, index, value, rows, cols, guard } => {
-                    let tensor = tensor.0 as usize;
-                    let guard = guard.as_ref();
-                    statement::store(f, self.program, scope, tensor, index, value, (rows, cols), guard);
-                }
-                Stmt::For { var, from, to, step, when, carry, body } => {
-                    let from = Emitter::new(scope, types::F64).int(f, from);
-                    let to = Emitter::new(scope, types::F64).int(f, to);
-                    for c in carry {
-                        self.open_tile(f, scope, c.inside);
-                        self.copy(f, scope, c.inside, c.init);
+            }
+            match &item.work {
+                ItemWork::InPlace => {}
+                ItemWork::Group(call) => self.call(f, scope, call),
+                ItemWork::Product(product) => self.product(f, scope, product),
+                ItemWork::Scalar => {
+                    for stmt in &item.stmts {
+                        self.scalar(f, scope, stmt);
                     }
-                    f.for_step(from, to, *step, |f, i| {
-                        scope.bind(*var, i);
-                        let turn = |s: &mut Self, f: &mut Code, scope: &mut Scope| {
-                            s.statements(f, scope, body);
-                            s.hand_on(f, scope, carry);
-                        };
-                        match when {
-                            None => turn(self, f, scope),
-                            Some(when) => {
-                                let holds = Emitter::new(scope, types::F64).bool(f, when);
-                                f.if_(holds, |f| turn(self, f, scope));
-                            }
-                        }
-                    });
-                    for c in carry {
-                        self.open_tile(f, scope, c.result);
-                        self.copy(f, scope, c.result, c.inside);
+                }
+                ItemWork::Loop(inner) => {
+                    for stmt in &item.stmts {
+                        self.turns(f, scope, stmt, inner);
                     }
                 }
             }
+        }
+    }
+
+    fn scalar(&mut self, f: &mut Code, scope: &mut Scope, stmt: &Stmt) {
+        match stmt {
+            Stmt::Let { results, op } => statement::operation(f, self.program, scope, results, op),
+            Stmt::Store { tensor, index, value, rows, cols, guard } => {
+                let tensor = tensor.0 as usize;
+                statement::store(f, self.program, scope, tensor, index, value, (rows, cols), guard.as_ref());
+            }
+            Stmt::For { .. } => {}
+        }
+    }
+
+    fn turns(&mut self, f: &mut Code, scope: &mut Scope, stmt: &Stmt, items: &[Item]) {
+        let Stmt::For { var, from, to, step, when, carry, .. } = stmt else { return };
+        let from = Emitter::new(scope, types::F64).int(f, from);
+        let to = Emitter::new(scope, types::F64).int(f, to);
+        for c in carry {
+            self.open_tile(f, scope, c.inside);
+            self.copy(f, scope, c.inside, c.init);
+        }
+        f.for_step(from, to, *step, |f, i| {
+            scope.bind(*var, i);
+            let turn = |s: &mut Self, f: &mut Code, scope: &mut Scope| {
+                s.items(f, scope, items);
+                s.hand_on(f, scope, carry);
+            };
+            match when {
+                None => turn(self, f, scope),
+                Some(when) => {
+                    let holds = Emitter::new(scope, types::F64).bool(f, when);
+                    f.if_(holds, |f| turn(self, f, scope));
+                }
+            }
+        });
+        for c in carry {
+            self.open_tile(f, scope, c.result);
+            self.copy(f, scope, c.result, c.inside);
+        }
+    }
+
+    /// Calls a kernel, for every index of an axis if it asks for that.
+    fn call(&mut self, f: &mut Code, scope: &mut Scope, call: &Call) {
+        let Some(function) = f.kernel(self.target, &call.kernel) else { return };
+        match &call.each {
+            None => self.call_once(f, scope, call, function),
+            Some((var, extent)) => {
+                let count = statement::count(f, scope, extent);
+                let before = scope.vars.get(var.0 as usize).copied().flatten();
+                f.for_count(count, |f, i| {
+                    scope.bind(*var, i);
+                    self.call_once(f, scope, call, function);
+                });
+                scope.set(*var, before);
+            }
+        }
+    }
+
+    fn call_once(&mut self, f: &mut Code, scope: &Scope, call: &Call, function: FuncId) {
+        let program = self.program;
+        for (k, float) in call.floats.iter().enumerate() {
+            let mut emitter = Emitter::new(scope, types::F64);
+            let value = match float {
+                FloatArgument::Real(e) => {
+                    let real = precision(e, TileType::F32, scope, &|t| program.tile(t).ty);
+                    let x = Emitter::new(scope, real).emit(f, e);
+                    to_tile_type(f, x, TileType::F32)
+                }
+                FloatArgument::Int(e) => {
+                    let n = emitter.int(f, e);
+                    f.fcvt_from_sint(types::F32, n)
+                }
+                FloatArgument::Clamped(e, limit) => {
+                    let n = emitter.int(f, e);
+                    let (low, high) = (f.int(-limit), f.int(*limit));
+                    let n = f.smax(n, low);
+                    let n = f.smin(n, high);
+                    f.fcvt_from_sint(types::F32, n)
+                }
+                FloatArgument::Condition(e) => {
+                    let c = emitter.bool(f, e);
+                    let (one, zero) = (f.float(types::F32, 1.0), f.float(types::F32, 0.0));
+                    f.select(c, one, zero)
+                }
+            };
+            f.store(value, self.floats, 4 * k as i32);
+        }
+        for (k, argument) in call.arguments.iter().enumerate() {
+            let value = match argument {
+                Argument::Tile(t) => scope.tile(*t).base,
+                Argument::Count(extent) => statement::count(f, scope, extent),
+                Argument::Address(tensor, index) => {
+                    let tensor = scope.tensors[tensor.0 as usize].clone();
+                    Emitter::new(scope, types::F64).address(f, &tensor, index)
+                }
+                Argument::Int(e) => Emitter::new(scope, types::F64).int(f, e),
+                Argument::Floats => self.floats,
+            };
+            f.store(value, self.arguments, 8 * k as i32);
+        }
+        f.call_void(function, &[self.arguments]);
+    }
+
+    /// Calls the kernels of a matrix product, one block of lanes after another.
+    fn product(&mut self, f: &mut Code, scope: &Scope, product: &Product) {
+        let width = self.forms.width as i64;
+        let lanes = statement::count(f, scope, &product.lanes);
+        let up = f.iadd_imm(lanes, width - 1);
+        let mut left = f.ushr_imm(up, i64::from(width.trailing_zeros()));
+        let across = statement::count(f, scope, &product.across);
+        let inner = statement::count(f, scope, &product.inner);
+        let rounds = f.ushr_imm(inner, i64::from(UNROLL.trailing_zeros()));
+        let steps = f.band_imm(inner, UNROLL as i64 - 1);
+        let rows = f.int(product.rows as i64);
+        let blocks = f.sdiv(across, rows);
+        let done = f.imul(blocks, rows);
+        let rest = f.isub(across, done);
+        let scalars = scope.tile(product.scalars).base;
+        for (k, value) in [
+            (slot::ROUNDS, rounds),
+            (slot::STEPS, steps),
+            (slot::BLOCKS, blocks),
+            (slot::ROWS, rest),
+            (slot::SCALARS, scalars),
+        ] {
+            f.store(value, self.arguments, 8 * k as i32);
+        }
+        let mut moving =
+            vec![(slot::VECTORS, scope.tile(product.vectors).base), (slot::OUT, scope.tile(product.out).base)];
+        moving.extend(product.acc.map(|acc| (slot::ACC, scope.tile(acc).base)));
+        for (vectors, kernel) in &product.kernels {
+            let Some(function) = f.kernel(self.target, kernel) else { return };
+            let wide = f.int(*vectors as i64);
+            let blocks = f.sdiv(left, wide);
+            let bytes = *vectors as i64 * width * 4;
+            f.for_count(blocks, |f, k| {
+                let offset = f.imul_imm(k, bytes);
+                for (slot, base) in &moving {
+                    let at = f.iadd(*base, offset);
+                    f.store(at, self.arguments, 8 * *slot as i32);
+                }
+                f.call_void(function, &[self.arguments]);
+            });
+            let done = f.imul_imm(blocks, bytes);
+            for (_, base) in &mut moving {
+                *base = f.iadd(*base, done);
+            }
+            let done = f.imul(blocks, wide);
+            left = f.isub(left, done);
         }
     }
 

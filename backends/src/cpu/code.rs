@@ -4,6 +4,8 @@
 
 use super::functions::{Function, Library};
 use super::module::CodeError;
+use super::target::Target;
+use super::vkir::Kernel;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{
     BlockArg, FuncRef, InstBuilder, MemFlagsData, StackSlotData, StackSlotKind, Type, Value, types,
@@ -328,6 +330,17 @@ impl<'a, 'f> Code<'a, 'f> {
             Err(error) => {
                 self.fail(error);
                 args[0]
+            }
+        }
+    }
+
+    /// A vector kernel as a function of this module; equal ones are one function.
+    pub fn kernel(&mut self, target: &Target, kernel: &Kernel) -> Option<FuncId> {
+        match self.library.kernel(self.module, target, kernel) {
+            Ok(id) => Some(id),
+            Err(error) => {
+                self.fail(error);
+                None
             }
         }
     }

@@ -67,6 +67,13 @@ impl Scope {
         self.vars[k] = Some(value);
     }
 
+    /// Gives a variable back what it was.
+    pub fn set(&mut self, v: Var, value: Option<Value>) {
+        if let Some(slot) = self.vars.get_mut(v.0 as usize) {
+            *slot = value;
+        }
+    }
+
     /// The place of a tile that is defined.
     pub fn tile(&self, t: TileId) -> TilePlace {
         self.tiles[t.0 as usize].expect("a verified program defines tiles before use")

@@ -6,6 +6,8 @@
 
 use super::code::{Code, define_data};
 use super::module::{CodeError, define_clif};
+use super::target::Target;
+use super::vkir::{Kernel, define};
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
 use cranelift_codegen::ir::{AbiParam, Type, Value, types};
 use cranelift_module::{DataId, FuncId, Linkage, Module};
@@ -70,9 +72,21 @@ impl Function {
 pub struct Library {
     defined: BTreeMap<Function, FuncId>,
     two_over_pi: Option<DataId>,
+    kernels: Vec<(Kernel, FuncId)>,
 }
 
 impl Library {
+    /// The function of a vector kernel, defining it if no equal one is there.
+    pub fn kernel(&mut self, module: &mut dyn Module, target: &Target, kernel: &Kernel) -> Result<FuncId, CodeError> {
+        if let Some((_, id)) = self.kernels.iter().find(|(k, _)| k == kernel) {
+            return Ok(*id);
+        }
+        let name = format!("mixc_{}{}", kernel.name, self.kernels.len());
+        let id = define(module, target, &Kernel { name, ..kernel.clone() })?;
+        self.kernels.push((kernel.clone(), id));
+        Ok(id)
+    }
+
     /// The function's id, defining it if need be.
     pub fn get(&mut self, module: &mut dyn Module, function: Function) -> Result<FuncId, CodeError> {
         if let Some(id) = self.defined.get(&function) {

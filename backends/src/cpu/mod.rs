@@ -12,10 +12,11 @@ mod expression;
 mod functions;
 pub mod model;
 pub mod module;
+pub mod pool;
 mod statement;
 mod storage;
-pub mod pool;
 pub mod target;
+mod vector;
 pub mod vkir;
 
 #[cfg(test)]

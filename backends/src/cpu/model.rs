@@ -134,6 +134,13 @@ pub trait Parallel: Sync {
     fn parallel_for(&self, count: i64, body: &(dyn Fn(i64) + Sync));
 }
 
+impl Parallel for super::pool::Pool {
+    fn parallel_for(&self, count: i64, body: &(dyn Fn(i64) + Sync)) {
+        let count = usize::try_from(count).unwrap_or(0);
+        super::pool::Pool::parallel_for(self, count, &|k| body(k as i64));
+    }
+}
+
 /// The callback table as generated code reads it.
 #[repr(C)]
 struct Table<'p> {

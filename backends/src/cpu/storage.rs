@@ -1,6 +1,7 @@
 //! Where tiles lie in fast memory: one block of scratch a slice of the grid, tiles that are never live together sharing
 //! bytes, and a loop's carried tile built in place where the step that makes its next value allows it.
 
+use super::vector::{Item, ItemWork};
 use mixc_ir::expr::{Expr, Node, Pick, TileId};
 use mixc_ir::tile::{Stmt, TileOp, TileProgram};
 
@@ -85,6 +86,36 @@ pub fn operands(op: &TileOp) -> Vec<TileId> {
     tiles
 }
 
+/// Tiles that a statement reads at the element of the iteration alone, and those that it reads elsewhere too.
+fn elementwise(program: &TileProgram, stmt: &Stmt) -> (Vec<TileId>, Vec<TileId>) {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    let mut expr = |e: &Expr| {
+        e.visit(&mut |e| match e.node() {
+            Node::Tile(t, Pick::Row, Pick::Col) => good.push(*t),
+            Node::Tile(t, ..) => bad.push(*t),
+            _ => {}
+        });
+    };
+    match stmt {
+        Stmt::Let { op: TileOp::Map(e), .. } => expr(e),
+        Stmt::Store { index, value, guard, .. } => index.iter().chain([value]).chain(guard).for_each(expr),
+        Stmt::Let { op: TileOp::Reduce { of, .. } | TileOp::Scan { of, .. }, .. } => good.push(*of),
+        Stmt::Let { op: TileOp::Recurrence { decay, input, start }, .. } => {
+            good.push(*input);
+            let whole = program.tile(*decay).cols.cap == program.tile(*input).cols.cap;
+            if whole {
+                good.push(*decay)
+            } else {
+                bad.push(*decay)
+            }
+            bad.extend(start);
+        }
+        Stmt::Let { op, .. } => bad.extend(operands(op)),
+        Stmt::For { .. } => {}
+    }
+    (good, bad)
+}
+
 /// Operands whose elements are read no later than the result's element at the same place is written, and nowhere else:
 /// the result may take their memory.
 fn replaceable(program: &TileProgram, op: &TileOp) -> Vec<TileId> {
@@ -144,10 +175,38 @@ impl Lives {
         }
     }
 
-    fn walk(&mut self, program: &TileProgram, body: &[Stmt]) {
-        for stmt in body {
+    fn walk(&mut self, program: &TileProgram, items: &[Item]) {
+        for item in items {
             let at = self.clock;
             self.clock += 1;
+            for stmt in &item.stmts {
+                self.statement(program, item, stmt, at);
+            }
+            if let (true, ItemWork::Group(_)) = (item.stmts.len() > 1, &item.work) {
+                self.group(program, &item.stmts, at);
+            }
+        }
+    }
+
+    /// In a group, a result may take the place of what is read at the same element alone, and by then already.
+    fn group(&mut self, program: &TileProgram, stmts: &[&Stmt], at: usize) {
+        let reads: Vec<(Vec<TileId>, Vec<TileId>)> = stmts.iter().map(|s| elementwise(program, s)).collect();
+        for (m, stmt) in stmts.iter().enumerate() {
+            let Stmt::Let { results, op } = stmt else { continue };
+            if matches!(op, TileOp::Reduce { .. }) {
+                continue;
+            }
+            for t in reads[..=m].iter().flat_map(|(good, _)| good) {
+                let made = stmts.iter().any(|s| matches!(s, Stmt::Let { results, .. } if results.contains(t)));
+                if !made && reads.iter().all(|(_, bad)| !bad.contains(t)) {
+                    self.allow(*t, results[0], at);
+                }
+            }
+        }
+    }
+
+    fn statement(&mut self, program: &TileProgram, item: &Item, stmt: &Stmt, at: usize) {
+        {
             match stmt {
                 Stmt::Let { results, op } => {
                     for t in operands(op) {
@@ -156,8 +215,10 @@ impl Lives {
                     for t in results {
                         self.define(*t, at);
                     }
-                    for t in replaceable(program, op) {
-                        self.allow(t, results[0], at);
+                    if item.stmts.len() == 1 {
+                        for t in replaceable(program, op) {
+                            self.allow(t, results[0], at);
+                        }
                     }
                 }
                 Stmt::Store { index, value, guard, rows, cols, .. } => {
@@ -165,7 +226,7 @@ impl Lives {
                         self.expr(e, at);
                     }
                 }
-                Stmt::For { from, to, when, carry, body, .. } => {
+                Stmt::For { from, to, when, carry, .. } => {
                     for e in [from, to] {
                         self.expr(e, at);
                     }
@@ -181,7 +242,9 @@ impl Lives {
                     for c in carry {
                         self.define(c.inside, at);
                     }
-                    self.walk(program, body);
+                    if let ItemWork::Loop(inner) = &item.work {
+                        self.walk(program, inner);
+                    }
                     let end = self.clock;
                     self.clock += 1;
                     self.loops[number].end = end;
@@ -283,7 +346,7 @@ impl Classes {
 
 impl Storage {
     /// Places the tiles of `program`; those without a layout take no memory.
-    pub fn plan(program: &TileProgram, layouts: Vec<Option<Layout>>) -> Storage {
+    pub fn plan(program: &TileProgram, items: &[Item], layouts: Vec<Option<Layout>>) -> Storage {
         let n = program.tiles.len();
         let mut lives = Lives {
             clock: 0,
@@ -295,7 +358,7 @@ impl Storage {
             carried: Vec::new(),
             allowed: Vec::new(),
         };
-        lives.walk(program, &program.body);
+        lives.walk(program, items);
         lives.close();
         let mut classes = Classes {
             parent: (0..n).collect(),

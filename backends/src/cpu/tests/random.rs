@@ -3,6 +3,7 @@
 use super::harness::{check_model, model_of};
 use crate::cpu::compile;
 use crate::cpu::target::Target;
+use crate::cpu::vkir::Isa;
 use crate::cpu::vkir::tests::Rng;
 use mixc_ir::dim::{Dim, DimValues};
 use mixc_ir::dtype::DType;
@@ -409,14 +410,19 @@ pub fn random_program(rng: &mut Rng) -> TileProgram {
 #[test]
 fn random_programs_agree_with_the_interpreter() {
     let mut rng = Rng::new(7);
-    for k in 0..150 {
+    for k in 0..240 {
         let mut program = random_program(&mut rng);
         program.name = format!("random{k}");
         let problems = verify(&program);
         assert!(problems.is_empty(), "{problems:?}\n{program:?}");
 
         let lowered = model_of(&program);
-        let model = compile(&lowered, &Target::native()).unwrap_or_else(|e| panic!("{}: {e}", program.name));
+        // Every emitter that this machine has, in turn.
+        let native = Target::native();
+        let target =
+            [native.isa(), Isa::Avx2, Isa::Clif].into_iter().cycle().nth(k).and_then(|isa| native.with_isa(isa));
+        let target = target.unwrap_or(native);
+        let model = compile(&lowered, &target).unwrap_or_else(|e| panic!("{}: {e}", program.name));
         for t in [0, 1, 3, 7, 16, 29] {
             let dims = DimValues::from([("T".into(), t)]);
             check_model(&model, &lowered, &program, &dims, &mut rng);

@@ -1,0 +1,103 @@
+//! Integer expressions as linear functions of the lane and of the other axis, and addresses made of them.
+
+use mixc_ir::dim::Dim;
+use mixc_ir::expr::{COL, Expr, Node, Pick, ROW, Var};
+use mixc_ir::tile::{Axis, TileProgram};
+
+/// The variable that counts along an axis.
+pub fn var_of(axis: Axis) -> Var {
+    match axis {
+        Axis::Rows => ROW,
+        Axis::Cols => COL,
+    }
+}
+
+/// The other axis.
+pub fn other(axis: Axis) -> Axis {
+    match axis {
+        Axis::Rows => Axis::Cols,
+        Axis::Cols => Axis::Rows,
+    }
+}
+
+/// Whether the value of an expression differs along an axis: by the variable, or by a tile read along it.
+pub fn varies(e: &Expr, axis: Axis) -> bool {
+    let pick = if axis == Axis::Rows { Pick::Row } else { Pick::Col };
+    let mut found = false;
+    e.visit(&mut |e| match e.node() {
+        Node::Var(v) => found |= *v == var_of(axis),
+        Node::Tile(_, row, col) => found |= *row == pick || *col == pick,
+        _ => {}
+    });
+    found
+}
+
+/// Which axis is lanes, and whether the other one is counted outside the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// Consecutive elements along this axis share a vector.
+    pub lane: Axis,
+    /// The kernel is called for one index of the other axis at a time.
+    pub by_rows: bool,
+}
+
+/// `lane * l + other * o + rest`.
+#[derive(Clone, Debug)]
+pub struct Affine {
+    /// Factor of the lane index.
+    pub lane: i64,
+    /// Factor of the other index; 0 when that is counted outside the kernel.
+    pub other: i64,
+    /// What the kernel is given.
+    pub rest: Expr,
+}
+
+impl Frame {
+    /// The expression as a linear function, if it is one.
+    pub fn affine(self, e: &Expr) -> Option<Affine> {
+        let (lane, rest) = e.linear_in(var_of(self.lane))?;
+        if self.by_rows {
+            return (!varies(&rest, self.lane)).then_some(Affine { lane, other: 0, rest });
+        }
+        let (across, rest) = rest.linear_in(var_of(other(self.lane)))?;
+        let fixed = !varies(&rest, Axis::Rows) && !varies(&rest, Axis::Cols);
+        fixed.then_some(Affine { lane, other: across, rest })
+    }
+
+    /// Whether the expression has one value in the whole kernel.
+    pub fn is_fixed(self, e: &Expr) -> bool {
+        !varies(e, self.lane) && (self.by_rows || !varies(e, other(self.lane)))
+    }
+}
+
+/// An element's place in a tensor: strides in elements along the two axes, and the index at the origin.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Elements from a lane to the next.
+    pub lane: Expr,
+    /// Elements along the other axis.
+    pub other: Expr,
+    /// Index at the origin, one expression an axis.
+    pub origin: Vec<Expr>,
+}
+
+/// The product of dims, as an expression.
+fn product(dims: &[Dim]) -> Expr {
+    dims.iter().fold(Expr::int(1), |p, d| p * Expr::from(d))
+}
+
+impl Frame {
+    /// The access of an index, if it is linear.
+    pub fn access(self, program: &TileProgram, tensor: mixc_ir::expr::SlowId, index: &[Expr]) -> Option<Access> {
+        let shape = &program.slow(tensor).shape;
+        let mut access = Access { lane: Expr::int(0), other: Expr::int(0), origin: Vec::new() };
+        for (k, e) in index.iter().enumerate() {
+            let affine = self.affine(e)?;
+            let stride = product(&shape[k + 1..]);
+            access.lane = access.lane + Expr::int(affine.lane) * stride.clone();
+            access.other = access.other + Expr::int(affine.other) * stride;
+            access.origin.push(affine.rest);
+        }
+        Some(access)
+    }
+}

@@ -1,0 +1,878 @@
+//! Real and boolean expressions over one vector of elements.
+//!
+//! Used in two passes: `prepare` finds out whether an expression fits and claims what it needs outside the loops
+//! (pointers, strides, arguments); `real` and `condition` then write the steps of one iteration.
+
+use super::affine::{Affine, Frame, other, var_of};
+use super::call::{Argument, Arguments, FloatArgument, SLOTS};
+use super::lanes::{Forms, TileForm};
+use crate::cpu::vkir::{
+    Addr, BinaryOp, Builder, Condition, Element, IReg, IntOp, IntSource, MReg, Op, Scale, ShiftOp, Source, Tail,
+    UnaryOp, VReg,
+};
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{Binary, Compare, Expr, Kind, Node, Pick, SlowId, TileId, Unary};
+use mixc_ir::tile::{Axis, Extent, TileProgram, TileType};
+use std::collections::BTreeMap;
+
+/// A number of bytes, known here or only at the call.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Step {
+    /// A constant.
+    Fixed(i32),
+    /// In a register.
+    Register(IReg),
+}
+
+/// How the lanes of an operand lie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Lie {
+    /// Side by side.
+    Contiguous,
+    /// One element for all lanes.
+    Same,
+    /// At a distance.
+    Strided(IReg),
+}
+
+/// A condition on lanes as a number of first lanes: `lane * l + other * o + rest < 0`, lane 0 or 1.
+#[derive(Clone, Debug)]
+struct Limit {
+    lane: i64,
+    other: i64,
+    rest: IReg,
+}
+
+/// A place in memory that moves along with the loops.
+#[derive(Clone, Debug)]
+pub struct Operand {
+    base: IReg,
+    element: Element,
+    lie: Lie,
+    /// Moves the base after the inner loop.
+    outer: Step,
+    /// Number of the inner offset, if the inner loop moves it.
+    offset: Option<usize>,
+    limits: Vec<Limit>,
+    fill: f64,
+    /// Whether lanes past the count may be touched.
+    padded: bool,
+}
+
+/// A linear function of the position in vector registers.
+#[derive(Clone, Debug)]
+struct Position {
+    base: VReg,
+    now: VReg,
+    outer: f32,
+    inner: f32,
+}
+
+/// Which loop is the inner one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Lanes outside, the other axis inside: reductions and recurrences along the other axis.
+    LanesOutside,
+    /// The other axis outside.
+    LanesInside,
+}
+
+/// Limits of positions: sums of them stay exact in f32.
+const EXACT: i64 = 1 << 22;
+
+type Key = (usize, u8);
+
+/// What an iteration needs to know of its lanes.
+#[derive(Clone, Copy)]
+pub struct Here {
+    /// The last, incomplete vector.
+    pub tail: Option<Tail>,
+    /// Index of the first lane; written only where some guard needs it.
+    pub first_lane: IReg,
+    /// Index along the other axis.
+    pub other: IReg,
+}
+
+/// The values of a group of statements.
+pub struct Values<'p> {
+    /// The program.
+    pub program: &'p TileProgram,
+    forms: &'p Forms,
+    frame: Frame,
+    order: Order,
+    reverse: Option<IReg>,
+    space: (Extent, Extent),
+    /// Arguments claimed.
+    pub arguments: Arguments,
+    operands: Vec<Operand>,
+    operand_of: BTreeMap<Key, usize>,
+    offsets: Vec<(Step, IReg)>,
+    positions: Vec<Position>,
+    position_of: BTreeMap<usize, usize>,
+    float_of: BTreeMap<usize, usize>,
+    /// Values of tiles that the group makes, in this iteration.
+    pub local: BTreeMap<TileId, VReg>,
+    now: BTreeMap<Key, VReg>,
+    /// Whether the last vector must be cut.
+    pub needs_tail: bool,
+    /// Tiles that the group makes: addresses and positions cannot depend on them.
+    pub own: Vec<TileId>,
+    /// Whether positions are needed as integers.
+    pub needs_index: bool,
+}
+
+fn key(e: &Expr) -> usize {
+    std::ptr::from_ref(e.node()) as usize
+}
+
+fn has_tiles(e: &Expr) -> bool {
+    let mut found = false;
+    e.visit(&mut |e| found |= matches!(e.node(), Node::Tile(..)));
+    found
+}
+
+/// The element of a tensor type that vectors load and store.
+pub fn element_of(dtype: DType) -> Option<Element> {
+    match dtype {
+        DType::F32 => Some(Element::F32),
+        DType::F16 => Some(Element::F16),
+        DType::BF16 => Some(Element::Bf16),
+        DType::Bool => Some(Element::U8),
+        DType::F64 | DType::I32 | DType::I64 => None,
+    }
+}
+
+impl<'p> Values<'p> {
+    /// Nothing yet. `reverse` holds the length of the other axis less one when that is run through backwards.
+    pub fn new(
+        program: &'p TileProgram,
+        forms: &'p Forms,
+        frame: Frame,
+        order: Order,
+        space: (Extent, Extent),
+        reverse: Option<IReg>,
+    ) -> Values<'p> {
+        Values {
+            program,
+            forms,
+            frame,
+            order,
+            reverse,
+            space,
+            arguments: Arguments::default(),
+            operands: Vec::new(),
+            operand_of: BTreeMap::new(),
+            offsets: Vec::new(),
+            positions: Vec::new(),
+            position_of: BTreeMap::new(),
+            float_of: BTreeMap::new(),
+            local: BTreeMap::new(),
+            now: BTreeMap::new(),
+            needs_tail: false,
+            own: Vec::new(),
+            needs_index: false,
+        }
+    }
+
+    /// Tells that the other axis is run through from the end; `last` is its length less one.
+    pub fn set_reverse(&mut self, last: IReg) {
+        self.reverse = Some(last);
+    }
+
+    /// Kind of an expression.
+    pub fn kind(&self, e: &Expr) -> Kind {
+        e.kind(&|n| match n {
+            Node::Load(l) => crate::cpu::element::kind_of(self.program.slow(l.tensor).dtype),
+            Node::Tile(t, ..) => self.program.tile(*t).ty.kind(),
+            _ => Kind::Float,
+        })
+    }
+
+    fn reads_own(&self, e: &Expr) -> bool {
+        let mut found = false;
+        e.visit(&mut |e| {
+            if let Node::Tile(t, ..) = e.node() {
+                found |= self.own.contains(t);
+            }
+        });
+        found
+    }
+
+    fn cap(&self, axis: Axis) -> i64 {
+        let extent = if axis == Axis::Rows { &self.space.0 } else { &self.space.1 };
+        extent.cap as i64
+    }
+
+    /// A number of bytes as a step.
+    fn step(&mut self, b: &mut Builder, bytes: &Expr) -> Option<Step> {
+        match bytes.as_int() {
+            Some(n) => i32::try_from(n).ok().map(Step::Fixed),
+            None => Some(Step::Register(self.arguments.int(b, Argument::Int(bytes.clone())))),
+        }
+    }
+
+    /// An operand from its base and its strides in bytes along the lanes and the other axis.
+    fn operand(
+        &mut self,
+        b: &mut Builder,
+        base: IReg,
+        element: Element,
+        lane: Expr,
+        across: Expr,
+        padded: bool,
+    ) -> Option<usize> {
+        let width = b.lanes() as i64;
+        let lie = match lane.as_int() {
+            Some(0) => Lie::Same,
+            Some(n) if n == element.bytes() as i64 => Lie::Contiguous,
+            Some(n) => Lie::Strided(b.int(n)),
+            None => Lie::Strided(self.arguments.int(b, Argument::Int(lane.clone()))),
+        };
+        let per_vector = match lie {
+            Lie::Same => Step::Fixed(0),
+            Lie::Contiguous => Step::Fixed((width * element.bytes() as i64) as i32),
+            Lie::Strided(_) => self.step(b, &(lane * Expr::int(width)))?,
+        };
+        let mut per_other = if self.frame.by_rows { Step::Fixed(0) } else { self.step(b, &across)? };
+        // The base moves: equal arguments must not share it.
+        let base = b.int_copy(base);
+        if let Some(last) = self.reverse {
+            let Step::Fixed(n) = per_other else { return None };
+            let end = b.int_mul(last, n);
+            b.advance(base, end);
+            per_other = Step::Fixed(n.checked_neg()?);
+        }
+        let (outer, inner) = match self.order {
+            Order::LanesOutside => (per_vector, per_other),
+            Order::LanesInside => (per_other, per_vector),
+        };
+        let offset = if inner == Step::Fixed(0) {
+            None
+        } else {
+            match self.offsets.iter().position(|(step, _)| *step == inner) {
+                Some(k) => Some(k),
+                None => {
+                    let register = b.int(0);
+                    self.offsets.push((inner, register));
+                    Some(self.offsets.len() - 1)
+                }
+            }
+        };
+        if lie != Lie::Same && !padded {
+            self.needs_tail = true;
+        }
+        self.operands.push(Operand { base, element, lie, outer, offset, limits: Vec::new(), fill: 0.0, padded });
+        Some(self.operands.len() - 1)
+    }
+
+    /// The operand of a tile read at chosen coordinates.
+    pub fn tile_operand(&mut self, b: &mut Builder, t: TileId, picks: (Pick, Pick)) -> Option<usize> {
+        let id = (t.0 as usize, 1 + 3 * pick_number(picks.0) + pick_number(picks.1));
+        if let Some(known) = self.operand_of.get(&id) {
+            return Some(*known);
+        }
+        let (tile, form) = (self.program.tile(t), &self.forms.tiles[t.0 as usize]);
+        let element = match tile.ty {
+            TileType::F32 => Element::F32,
+            TileType::Bool => Element::U8,
+            TileType::F64 | TileType::I64 => return None,
+        };
+        let (row, col) = self.forms.strides(self.program, t);
+        let stride = |axis: Axis| {
+            let wanted = if axis == Axis::Rows { Pick::Row } else { Pick::Col };
+            let of = |pick: Pick, bytes: i64| if pick == wanted { bytes } else { 0 };
+            of(picks.0, row) + of(picks.1, col)
+        };
+        let (lane, across) = (stride(self.frame.lane), stride(other(self.frame.lane)));
+        let padded = matches!(form, TileForm::Lanes(_)) && lane == 4;
+        let base = if self.frame.by_rows && across != 0 {
+            // The row is chosen by the caller's loop.
+            let index = Expr::from(var_of(other(self.frame.lane))) * Expr::int(across);
+            let tile = self.arguments.int(b, Argument::Tile(t));
+            let offset = self.arguments.int(b, Argument::Int(index));
+            b.int_add(tile, offset)
+        } else {
+            self.arguments.int(b, Argument::Tile(t))
+        };
+        let operand = self.operand(b, base, element, Expr::int(lane), Expr::int(across), padded)?;
+        self.operand_of.insert(id, operand);
+        Some(operand)
+    }
+
+    /// The operand of a tensor's element.
+    pub fn tensor_operand(&mut self, b: &mut Builder, tensor: SlowId, index: &[Expr]) -> Option<usize> {
+        let element = element_of(self.program.slow(tensor).dtype)?;
+        if index.iter().any(|e| self.reads_own(e)) {
+            return None;
+        }
+        let access = self.frame.access(self.program, tensor, index)?;
+        let bytes = |e: Expr| e * Expr::int(element.bytes() as i64);
+        let base = self.arguments.int(b, Argument::Address(tensor, access.origin.clone()));
+        self.operand(b, base, element, bytes(access.lane), bytes(access.other), false)
+    }
+
+    /// Restricts an operand to where a condition holds.
+    pub fn limit(&mut self, b: &mut Builder, operand: usize, guard: &Expr) -> Option<()> {
+        if let Node::Binary(Binary::And, x, y) = guard.node() {
+            self.limit(b, operand, x)?;
+            return self.limit(b, operand, y);
+        }
+        self.needs_index = true;
+        if self.reverse.is_some() || self.reads_own(guard) {
+            return None;
+        }
+        let limit = if self.frame.is_fixed(guard) && !has_tiles(guard) {
+            // -1 where it holds: below 0.
+            let rest = Expr::select(guard.clone(), Expr::int(-1), Expr::int(0));
+            Limit { lane: 0, other: 0, rest: self.arguments.int(b, Argument::Int(rest)) }
+        } else {
+            let Node::Compare(op, x, y) = guard.node() else { return None };
+            if self.kind(x) != Kind::Int || self.kind(y) != Kind::Int {
+                return None;
+            }
+            let (x, y) = (x.clone(), y.clone());
+            let below = match op {
+                Compare::Lt => x - y,
+                Compare::Le => x - y - Expr::int(1),
+                Compare::Gt => y - x,
+                Compare::Ge => y - x - Expr::int(1),
+                Compare::Eq | Compare::Ne => return None,
+            };
+            let Affine { lane, other, rest } = self.frame.affine(&below)?;
+            if !(0..=1).contains(&lane) || i32::try_from(other).is_err() {
+                return None;
+            }
+            Limit { lane, other, rest: self.arguments.int(b, Argument::Int(rest)) }
+        };
+        self.operands[operand].limits.push(limit);
+        Some(())
+    }
+
+    fn position(&mut self, b: &mut Builder, id: usize, affine: Affine, clamp: bool) -> Option<()> {
+        if self.position_of.contains_key(&id) {
+            return Some(());
+        }
+        if self.reverse.is_some() {
+            return None;
+        }
+        let Affine { lane, other: across, rest } = affine;
+        if self.reads_own(&rest) {
+            return None;
+        }
+        let size = |n: i64, axis: Axis| n.checked_abs().and_then(|n| n.checked_mul(self.cap(axis).max(64)));
+        let reach = size(lane, self.frame.lane)?.checked_add(size(across, other(self.frame.lane))?)?;
+        if reach >= EXACT {
+            return None;
+        }
+        let float = if clamp { FloatArgument::Clamped(rest, EXACT) } else { FloatArgument::Int(rest) };
+        let float = self.arguments.float(float);
+        let start = self.arguments.broadcast(b, float);
+        let base = if lane == 0 {
+            start
+        } else {
+            let iota = b.iota();
+            let scaled = b.mul(iota, lane as f32);
+            b.add(start, scaled)
+        };
+        let per_vector = (lane * b.lanes() as i64) as f32;
+        let (outer, inner) = match self.order {
+            Order::LanesOutside => (per_vector, across as f32),
+            Order::LanesInside => (across as f32, per_vector),
+        };
+        let now = if inner == 0.0 { base } else { b.vector_register() };
+        self.positions.push(Position { base, now, outer, inner });
+        self.position_of.insert(id, self.positions.len() - 1);
+        Some(())
+    }
+
+    // ---- first pass ----
+
+    /// Claims what a real expression needs; `None` if it does not fit.
+    pub fn prepare(&mut self, b: &mut Builder, e: &Expr, made: &[TileId]) -> Option<()> {
+        if self.arguments.ints.len() > SLOTS - 8 {
+            return None;
+        }
+        if self.kind(e) != Kind::Float {
+            return None;
+        }
+        if !matches!(e.node(), Node::Float(_)) && self.frame.is_fixed(e) && !has_tiles(e) {
+            let float = self.arguments.float(FloatArgument::Real(e.clone()));
+            self.arguments.int(b, Argument::Floats);
+            self.float_of.insert(key(e), float);
+            return Some(());
+        }
+        match e.node() {
+            Node::Float(_) => Some(()),
+            Node::Tile(t, Pick::Row, Pick::Col) if made.contains(t) => Some(()),
+            Node::Tile(t, ..) if made.contains(t) => None,
+            Node::Tile(t, row, col) => self.tile_operand(b, *t, (*row, *col)).map(|_| ()),
+            Node::Load(load) => {
+                let id = (key(e), 0);
+                if !self.operand_of.contains_key(&id) {
+                    let operand = self.tensor_operand(b, load.tensor, &load.index)?;
+                    if let Some(guard) = &load.guard {
+                        self.limit(b, operand, guard)?;
+                        self.operands[operand].fill = load.fill;
+                    }
+                    self.operand_of.insert(id, operand);
+                }
+                Some(())
+            }
+            Node::Unary(op, a) => match op {
+                Unary::IsNan | Unary::Not => None,
+                _ => self.prepare(b, a, made),
+            },
+            Node::Binary(op, x, y) => match op {
+                Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Max | Binary::Min | Binary::Pow => {
+                    self.prepare(b, x, made)?;
+                    self.prepare(b, y, made)
+                }
+                Binary::Mod | Binary::And | Binary::Or => None,
+            },
+            Node::Select(c, x, y) => {
+                self.prepare_condition(b, c, made)?;
+                self.prepare(b, x, made)?;
+                self.prepare(b, y, made)
+            }
+            Node::ToFloat(a) => match self.kind(a) {
+                Kind::Float => self.prepare(b, a, made),
+                Kind::Bool => self.prepare_condition(b, a, made),
+                Kind::Int => {
+                    self.arguments.int(b, Argument::Floats);
+                    let affine = self.frame.affine(a)?;
+                    self.position(b, key(e), affine, false)
+                }
+            },
+            Node::Round(DType::F32 | DType::F16 | DType::BF16, a) => self.prepare(b, a, made),
+            _ => None,
+        }
+    }
+
+    fn prepare_condition(&mut self, b: &mut Builder, e: &Expr, made: &[TileId]) -> Option<()> {
+        if self.frame.is_fixed(e) && !has_tiles(e) {
+            let float = self.arguments.float(FloatArgument::Condition(e.clone()));
+            self.arguments.int(b, Argument::Floats);
+            self.float_of.insert(key(e), float);
+            return Some(());
+        }
+        match e.node() {
+            Node::Compare(_, x, y) => match (self.kind(x), self.kind(y)) {
+                (Kind::Int, Kind::Int) => {
+                    self.arguments.int(b, Argument::Floats);
+                    let affine = self.frame.affine(&(x.clone() - y.clone()))?;
+                    self.position(b, key(e), affine, true)
+                }
+                (Kind::Float, Kind::Float) => {
+                    self.prepare(b, x, made)?;
+                    self.prepare(b, y, made)
+                }
+                _ => None,
+            },
+            Node::Binary(Binary::And | Binary::Or, x, y) => {
+                self.prepare_condition(b, x, made)?;
+                self.prepare_condition(b, y, made)
+            }
+            Node::Unary(Unary::Not, a) => self.prepare_condition(b, a, made),
+            Node::Unary(Unary::IsNan, a) => self.prepare(b, a, made),
+            Node::ToBool(a) => match self.kind(a) {
+                Kind::Float => self.prepare(b, a, made),
+                Kind::Bool => self.prepare_condition(b, a, made),
+                Kind::Int => None,
+            },
+            Node::Load(_) if self.operand_of.contains_key(&(key(e), 0)) => Some(()),
+            Node::Load(load) if self.program.slow(load.tensor).dtype == DType::Bool => {
+                let operand = self.tensor_operand(b, load.tensor, &load.index)?;
+                if let Some(guard) = &load.guard {
+                    self.limit(b, operand, guard)?;
+                    self.operands[operand].fill = load.fill;
+                }
+                self.operand_of.insert((key(e), 0), operand);
+                Some(())
+            }
+            Node::Tile(t, row, col) if self.program.tile(*t).ty == TileType::Bool => {
+                self.tile_operand(b, *t, (*row, *col)).map(|_| ())
+            }
+            _ => None,
+        }
+    }
+
+    // ---- loops ----
+
+    /// Before the inner loop.
+    pub fn enter_inner(&mut self, b: &mut Builder) {
+        for (_, register) in &self.offsets {
+            b.push(Op::IntConst { dst: *register, value: 0 });
+        }
+        for p in &self.positions {
+            if p.inner != 0.0 {
+                b.copy_to(p.now, p.base);
+            }
+        }
+    }
+
+    /// After an iteration of the inner loop.
+    pub fn next_inner(&mut self, b: &mut Builder) {
+        for (step, register) in &self.offsets {
+            advance(b, *register, *step);
+        }
+        for p in &self.positions {
+            if p.inner != 0.0 {
+                b.binary_to(p.now, BinaryOp::Add, p.now, p.inner);
+            }
+        }
+    }
+
+    /// After an iteration of the outer loop.
+    pub fn next_outer(&mut self, b: &mut Builder) {
+        for operand in &self.operands {
+            advance(b, operand.base, operand.outer);
+        }
+        for p in &self.positions {
+            if p.outer != 0.0 {
+                b.binary_to(p.base, BinaryOp::Add, p.base, p.outer);
+            }
+        }
+    }
+
+    /// Before the steps of one iteration.
+    pub fn begin(&mut self) {
+        self.now.clear();
+        self.local.clear();
+    }
+
+    fn address(&self, operand: &Operand) -> Addr {
+        let address = Addr::new(operand.base);
+        match operand.offset {
+            Some(k) => address.indexed(self.offsets[k].1, Scale::One),
+            None => address,
+        }
+    }
+
+    /// How many of the first lanes an operand has, where that is limited.
+    fn lanes_of(&self, b: &mut Builder, operand: &Operand, here: Here) -> Option<Tail> {
+        if operand.limits.is_empty() {
+            return here.tail;
+        }
+        let log2 = b.lanes().trailing_zeros() as i8;
+        let mut count: Option<IReg> = here.tail.map(|t| t.count);
+        for limit in &operand.limits {
+            let mut below = limit.rest;
+            if limit.other != 0 {
+                let part = b.int_mul(here.other, limit.other as i32);
+                below = b.int_add(part, below);
+            }
+            let n = if limit.lane == 1 {
+                let sum = b.int_add(below, here.first_lane);
+                let zero = b.int(0);
+                b.int_sub(zero, sum)
+            } else {
+                let zero = b.int(0);
+                let n = b.int_sub(zero, below);
+                let n = b.int_max(n, 0);
+                let n = b.int_min(n, 1);
+                b.int_shift(n, log2)
+            };
+            count = Some(match count {
+                Some(c) => b.int_op(IntOp::Min, c, IntSource::Reg(n)),
+                None => n,
+            });
+        }
+        count.map(|c| b.tail(c))
+    }
+
+    fn read(&mut self, b: &mut Builder, k: usize, here: Here) -> VReg {
+        let operand = self.operands[k].clone();
+        let address = self.address(&operand);
+        let tail = if operand.padded { None } else { self.lanes_of(b, &operand, here) };
+        let value = match operand.lie {
+            Lie::Contiguous => b.load_as(address, operand.element, tail),
+            Lie::Strided(stride) => b.load_strided(address, stride, operand.element, tail.map(|t| t.count)),
+            Lie::Same if operand.limits.is_empty() => b.broadcast(address, operand.element),
+            Lie::Same => {
+                let zero = b.int(0);
+                b.load_strided(address, zero, operand.element, tail.map(|t| t.count))
+            }
+        };
+        match tail {
+            Some(tail) if operand.fill != 0.0 => {
+                let fill = b.constant(operand.fill as f32);
+                b.select(tail.mask, value, fill)
+            }
+            _ => value,
+        }
+    }
+
+    /// Reads an operand that the inner loop does not move.
+    pub fn read_still(&mut self, b: &mut Builder, k: usize, here: Here) -> VReg {
+        self.read(b, k, here)
+    }
+
+    /// Writes a vector to an operand.
+    pub fn write(&mut self, b: &mut Builder, k: usize, value: VReg, here: Here) {
+        let operand = self.operands[k].clone();
+        let address = self.address(&operand);
+        let tail = if operand.padded { None } else { self.lanes_of(b, &operand, here) };
+        match operand.lie {
+            Lie::Contiguous => b.store_as(value, address, operand.element, tail),
+            Lie::Strided(stride) => {
+                b.store_strided(value, address, stride, operand.element, tail.map(|t| t.count));
+            }
+            Lie::Same => b.store_lane(value, address, operand.element),
+        }
+    }
+
+    /// Whether an operand is one element for all lanes.
+    pub fn is_same(&self, k: usize) -> bool {
+        self.operands[k].lie == Lie::Same
+    }
+
+    // ---- second pass ----
+
+    /// A tile's element in this iteration.
+    pub fn tile(&mut self, b: &mut Builder, t: TileId, picks: (Pick, Pick), here: Here) -> VReg {
+        if picks == (Pick::Row, Pick::Col)
+            && let Some(value) = self.local.get(&t)
+        {
+            return *value;
+        }
+        let id = (t.0 as usize, 1 + 3 * pick_number(picks.0) + pick_number(picks.1));
+        if let Some(value) = self.now.get(&id) {
+            return *value;
+        }
+        let operand = self.operand_of[&id];
+        let value = self.read(b, operand, here);
+        self.now.insert(id, value);
+        value
+    }
+
+    /// The steps of a prepared real expression.
+    pub fn real(&mut self, b: &mut Builder, e: &Expr, here: Here) -> VReg {
+        let id = (key(e), 0);
+        if let Some(value) = self.now.get(&id) {
+            return *value;
+        }
+        let value = self.real_node(b, e, here);
+        self.now.insert(id, value);
+        value
+    }
+
+    fn real_node(&mut self, b: &mut Builder, e: &Expr, here: Here) -> VReg {
+        if let Some(float) = self.float_of.get(&key(e)) {
+            return self.arguments.broadcast(b, *float);
+        }
+        match e.node() {
+            Node::Float(x) => b.constant(*x as f32),
+            Node::Tile(t, row, col) => self.tile(b, *t, (*row, *col), here),
+            Node::Load(_) => {
+                let operand = self.operand_of[&(key(e), 0)];
+                self.read(b, operand, here)
+            }
+            Node::Unary(op, a) => {
+                let x = self.real(b, a, here);
+                unary(b, *op, x)
+            }
+            Node::Binary(Binary::Add, x, y) => {
+                // A product and a sum in one step.
+                for (product, addend) in [(x, y), (y, x)] {
+                    if let Node::Binary(Binary::Mul, p, q) = product.node()
+                        && !self.float_of.contains_key(&key(product))
+                    {
+                        let (p, q) = (self.real(b, p, here), self.real(b, q, here));
+                        let addend = self.real(b, addend, here);
+                        let sum = b.copy(addend);
+                        b.fma(sum, p, q);
+                        return sum;
+                    }
+                }
+                let (x, y) = (self.real(b, x, here), self.real(b, y, here));
+                b.add(x, y)
+            }
+            Node::Binary(op, x, y) => {
+                let (x, y) = (self.real(b, x, here), self.real(b, y, here));
+                match op {
+                    Binary::Sub => b.sub(x, y),
+                    Binary::Mul => b.mul(x, y),
+                    Binary::Div => b.div(x, y),
+                    Binary::Max => strict(b, BinaryOp::Max, x, y),
+                    Binary::Min => strict(b, BinaryOp::Min, x, y),
+                    Binary::Pow => b.pow(x, y),
+                    _ => b.add(x, y),
+                }
+            }
+            Node::Select(c, x, y) => {
+                let mask = self.condition(b, c, here);
+                let (x, y) = (self.real(b, x, here), self.real(b, y, here));
+                b.select(mask, x, y)
+            }
+            Node::ToFloat(a) => match self.position_of.get(&key(e)) {
+                Some(k) => self.positions[*k].now,
+                None if self.kind(a) == Kind::Bool => {
+                    let mask = self.condition(b, a, here);
+                    let (one, zero) = (b.constant(1.0), b.constant(0.0));
+                    b.select(mask, one, zero)
+                }
+                None => self.real(b, a, here),
+            },
+            Node::Round(dtype, a) => {
+                let x = self.real(b, a, here);
+                match dtype {
+                    DType::BF16 => round_bits(b, x, 16),
+                    DType::F16 => round_f16(b, x),
+                    _ => x,
+                }
+            }
+            // `prepare` lets nothing else pass.
+            _ => b.constant(0.0),
+        }
+    }
+
+    fn condition(&mut self, b: &mut Builder, e: &Expr, here: Here) -> MReg {
+        if let Some(float) = self.float_of.get(&key(e)) {
+            let value = self.arguments.broadcast(b, *float);
+            return b.compare(Condition::Ne, value, 0.0);
+        }
+        match e.node() {
+            Node::Compare(op, x, y) => {
+                let condition = match op {
+                    Compare::Eq => Condition::Eq,
+                    Compare::Ne => Condition::Ne,
+                    Compare::Lt => Condition::Lt,
+                    Compare::Le => Condition::Le,
+                    Compare::Gt => Condition::Gt,
+                    Compare::Ge => Condition::Ge,
+                };
+                match self.position_of.get(&key(e)) {
+                    Some(k) => b.compare(condition, self.positions[*k].now, 0.0),
+                    None => {
+                        let (x, y) = (self.real(b, x, here), self.real(b, y, here));
+                        b.compare(condition, x, y)
+                    }
+                }
+            }
+            Node::Binary(op, x, y) => {
+                let (x, y) = (self.condition(b, x, here), self.condition(b, y, here));
+                if *op == Binary::And { b.mask_and(x, y) } else { b.mask_or(x, y) }
+            }
+            Node::Unary(Unary::IsNan, a) => {
+                let x = self.real(b, a, here);
+                b.compare(Condition::Ne, x, x)
+            }
+            Node::Unary(_, a) => {
+                let x = self.condition(b, a, here);
+                b.mask_not(x)
+            }
+            Node::ToBool(a) if self.kind(a) == Kind::Bool => self.condition(b, a, here),
+            Node::ToBool(a) => {
+                let x = self.real(b, a, here);
+                b.compare(Condition::Ne, x, 0.0)
+            }
+            Node::Tile(t, row, col) => {
+                let byte = self.tile(b, *t, (*row, *col), here);
+                let value = b.unary(UnaryOp::ToFloat, byte);
+                b.compare(Condition::Ne, value, 0.0)
+            }
+            _ => {
+                let operand = self.operand_of[&(key(e), 0)];
+                // The fill of a boolean is the integer that it stands for.
+                let fill = std::mem::replace(&mut self.operands[operand].fill, 0.0);
+                let byte = self.read(b, operand, here);
+                let value = b.unary(UnaryOp::ToFloat, byte);
+                let value = if fill != 0.0 {
+                    let described = self.operands[operand].clone();
+                    match self.lanes_of(b, &described, here) {
+                        Some(tail) => {
+                            let one = b.constant(1.0);
+                            b.select(tail.mask, value, one)
+                        }
+                        None => value,
+                    }
+                } else {
+                    value
+                };
+                self.operands[operand].fill = fill;
+                b.compare(Condition::Ne, value, 0.0)
+            }
+        }
+    }
+}
+
+fn pick_number(p: Pick) -> u8 {
+    match p {
+        Pick::Row => 0,
+        Pick::Col => 1,
+        Pick::Zero => 2,
+    }
+}
+
+fn advance(b: &mut Builder, register: IReg, step: Step) {
+    match step {
+        Step::Fixed(0) => {}
+        Step::Fixed(n) => b.advance(register, n),
+        Step::Register(n) => b.advance(register, n),
+    }
+}
+
+/// Maximum or minimum that is NaN when either is.
+pub fn strict(b: &mut Builder, op: BinaryOp, x: VReg, y: VReg) -> VReg {
+    let value = b.binary(op, x, y);
+    let broken = b.compare(Condition::Ne, x, x);
+    b.select(broken, x, value)
+}
+
+/// Rounds to even at a bit of the mantissa; infinities and NaN stay.
+fn round_bits(b: &mut Builder, x: VReg, bit: u8) -> VReg {
+    let last = b.shift(ShiftOp::Logical, x, bit);
+    let last = b.binary(BinaryOp::And, last, Source::Const(1));
+    let half = b.binary(BinaryOp::IntAdd, x, Source::Const((1 << (bit - 1)) - 1));
+    let sum = b.binary(BinaryOp::IntAdd, half, last);
+    let rounded = b.binary(BinaryOp::And, sum, Source::Const(!((1u32 << bit) - 1)));
+    let broken = b.compare(Condition::Ne, x, x);
+    b.select(broken, x, rounded)
+}
+
+/// Rounds to what f16 holds.
+fn round_f16(b: &mut Builder, x: VReg) -> VReg {
+    let size = b.abs(x);
+    let rounded = round_bits(b, size, 13);
+    // Below 2^-14 the unit is 2^-24, that of sums with 1/2.
+    let up = b.add(size, 0.5);
+    let small = b.sub(up, 0.5);
+    let is_small = b.compare(Condition::Lt, size, 2f32.powi(-14));
+    let value = b.select(is_small, small, rounded);
+    let infinity = b.constant(f32::INFINITY);
+    let large = b.compare(Condition::Ge, size, 65520.0);
+    let value = b.select(large, infinity, value);
+    let sign = b.binary(BinaryOp::And, x, Source::Const(0x8000_0000));
+    b.binary(BinaryOp::Or, value, Source::Reg(sign))
+}
+
+fn unary(b: &mut Builder, op: Unary, x: VReg) -> VReg {
+    match op {
+        Unary::Neg => b.neg(x),
+        Unary::Abs => b.abs(x),
+        Unary::Exp => b.exp(x),
+        Unary::Expm1 => b.expm1(x),
+        Unary::Log => b.log(x),
+        Unary::Log1p => b.log1p(x),
+        Unary::Sqrt => b.sqrt(x),
+        Unary::Rsqrt => b.rsqrt(x),
+        Unary::Recip => b.recip(x),
+        Unary::Tanh => b.tanh(x),
+        Unary::Sigmoid => b.sigmoid(x),
+        Unary::Erf => b.erf(x),
+        Unary::Sin => b.sin(x),
+        Unary::Cos => b.cos(x),
+        Unary::Floor => b.unary(UnaryOp::Floor, x),
+        Unary::Ceil => b.unary(UnaryOp::Ceil, x),
+        Unary::Trunc => b.unary(UnaryOp::Trunc, x),
+        Unary::RoundEven => b.nearest(x),
+        Unary::Sign => {
+            let (one, minus) = (b.constant(1.0), b.constant(-1.0));
+            let positive = b.compare(Condition::Gt, x, 0.0);
+            let negative = b.compare(Condition::Lt, x, 0.0);
+            let value = b.select(positive, one, x);
+            b.select(negative, minus, value)
+        }
+        Unary::IsNan | Unary::Not => x,
+    }
+}
