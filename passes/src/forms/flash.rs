@@ -8,10 +8,10 @@
 use super::blocks::{self, RowBlock};
 use super::reduce::{by_col, by_row};
 use super::{Apply, ApplyForm, Write, buffers_of, capacity, open};
+use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe};
 use mixc_ir::dim::Dim;
-use mixc_ir::dtype::DType;
-use mixc_ir::expr::{COL, Compare, Expr, ROW, TileId, Unary};
+use mixc_ir::expr::{Binary, COL, Compare, Expr, Node, ROW, TileId, Unary};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 
@@ -20,10 +20,43 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "flash",
     applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
     open: |cx, apply, shape, dtype| {
-        let _ = cx;
-        Ok(open(Rows { apply: apply.clone() }, dtype, shape.to_vec()))
+        let apply = Apply { mix: key_masks_as_biases(cx, &apply.mix)?, ..apply.clone() };
+        Ok(open(Rows { apply }, dtype, shape.to_vec()))
     },
 };
+
+/// Masks that are the same for every row (padding) as biases of 0 and minus infinity, which softmax cannot tell from
+/// them: one addition an element in place of a test.
+fn key_masks_as_biases(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
+    let row = axis_var(m.rank());
+    let mut terms = Vec::new();
+    conjunction(&m.support, &mut terms);
+    let (mut value, mut support) = (m.value.clone(), Expr::bool(true));
+    for term in terms {
+        match term.node() {
+            Node::Load(l) if l.guard.is_none() && !term.mentions(row) => {
+                let mask = cx.stored(BufferId(l.tensor.0));
+                let bias = Expr::select(mask.body.clone(), Expr::float(0.0), Expr::float(f64::NEG_INFINITY));
+                let bias = cx.store_lambda(&Lambda { dtype: m.ty.dtype, shape: mask.shape, body: bias })?;
+                value = value + cx.stored(bias).at(&l.index);
+            }
+            _ => support = support.and(term),
+        }
+    }
+    Ok(Mix { value, support, ..m.clone() })
+}
+
+/// The terms of a conjunction.
+fn conjunction(e: &Expr, terms: &mut Vec<Expr>) {
+    match e.node() {
+        Node::Binary(Binary::And, a, b) => {
+            conjunction(a, terms);
+            conjunction(b, terms);
+        }
+        Node::Bool(true) => {}
+        _ => terms.push(e.clone()),
+    }
+}
 
 /// Queries of a block: the output tile [queries, features] lives in the first cache level.
 const QUERIES: usize = 64;
@@ -156,7 +189,7 @@ impl Scores<'_> {
         };
         match value.node() {
             // The element is the product as it is: no map is needed.
-            mixc_ir::expr::Node::Tile(t, mixc_ir::expr::Pick::Row, mixc_ir::expr::Pick::Col) => *t,
+            Node::Tile(t, mixc_ir::expr::Pick::Row, mixc_ir::expr::Pick::Col) => *t,
             _ => b.map("e", self.ty, self.rows, cols, value),
         }
     }
@@ -165,7 +198,6 @@ impl Scores<'_> {
 /// When there is one product and it enters as `product * constant` everywhere the same, the constant (to be folded into
 /// the queries) and the expression with the plain product.
 fn fold_scale(m: &Mix) -> Option<(f64, Expr)> {
-    use mixc_ir::expr::{Binary, Node};
     if m.products.len() != 1 {
         return None;
     }
@@ -381,9 +413,4 @@ pub fn channel_batch(m: &Mix, out: &[Dim], features: &Dim, at: &[Expr], channel:
 /// An application's tokens as a function of the index, for forms that read them element by element.
 pub fn tokens(x: &Lambda, out: &[Dim], at: &[Expr], tail: &[Expr]) -> Expr {
     crate::lower::batched(x, out, at, tail)
-}
-
-/// Element type that sums are formed in.
-pub fn tile_type(d: DType) -> TileType {
-    TileType::of(d)
 }
