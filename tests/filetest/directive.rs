@@ -139,7 +139,9 @@ impl Directives {
             return Err("nothing is printed by `test: run`".into());
         }
         if prints && !printed && !derived && self.findings.is_empty() {
-            return Err("the test expects nothing: add `check:`, `has:`, `not:`, `rule:`, `form:` or `error[...]:`".into());
+            return Err(
+                "the test expects nothing: add `check:`, `has:`, `not:`, `rule:`, `form:` or `error[...]:`".into()
+            );
         }
         if self.stages.contains(&Stage::Run) == self.runs.is_empty() {
             return Err("`test: run` and `run: seed=... tol=...` belong together".into());
