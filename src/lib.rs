@@ -38,7 +38,9 @@ pub use mixc_tuner::measure;
 pub use model::{Model, check, decode_text, format, text_size_limit};
 pub use pipeline::{Compilation, Request, Stage, compile, print_stage};
 pub use runner::{Runner, pool};
-pub use shapes::{ShapeArg, from_inputs as dims_from_inputs, typical as typical_dims};
+pub use shapes::{
+    ShapeArg, from_inputs as dims_from_inputs, of_random_run as random_run_dims, typical as typical_dims,
+};
 pub use target::Target;
 
 /// The machine that costs are reckoned for.

@@ -76,6 +76,24 @@ pub fn typical(program: &Program, args: &[ShapeArg]) -> DimValues {
         .collect()
 }
 
+/// The lengths of a run on made-up inputs: given ones, else typical ones. Every name and bound is checked, and that the
+/// inputs are not absurdly large.
+pub fn of_random_run(program: &Program, args: &[ShapeArg]) -> Result<DimValues, Error> {
+    /// 64 GiB of f32: beyond what is tried by hand, within what machines have.
+    const MOST_ELEMENTS: i128 = 1 << 34;
+    narrow(&mut program.clone(), args)?;
+    let dims = typical(program, args);
+    check(program, &dims)?;
+    let count = |dims_of: Vec<Dim>| lengths(&dims_of, &dims).iter().fold(1i128, |n, d| n.saturating_mul(*d as i128));
+    let elements = program.params.iter().fold(0i128, |n, v| n.saturating_add(count(program.ty(*v).dims().to_vec())));
+    if elements > MOST_ELEMENTS {
+        return Err(Error::Usage(format!(
+            "random inputs would have {elements} elements, at most {MOST_ELEMENTS} are made"
+        )));
+    }
+    Ok(dims)
+}
+
 /// Narrows the symbols' bounds to what `--shape` says.
 pub fn narrow(program: &mut Program, args: &[ShapeArg]) -> Result<(), Error> {
     for a in args {

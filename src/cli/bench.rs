@@ -28,7 +28,7 @@ pub struct Bench {
 pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
     let target = Target::parse(&c.compiling.target)?;
     let model = c.compiling.load(&c.file)?;
-    let dims = mixc::typical_dims(&model.program, &c.compiling.shapes);
+    let dims = mixc::random_run_dims(&model.program, &c.compiling.shapes)?;
     let inputs = mixc::inputs::random(&model.program, &dims, 1);
     // A single length is where to measure, not what to compile for; it is where costs are reckoned.
     let mut request = c.compiling.request();

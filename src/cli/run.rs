@@ -39,7 +39,7 @@ pub fn run(c: &Run, common: Common) -> Result<(), Error> {
             if seed.is_none() && !model.program.params.is_empty() {
                 return Err(Error::Usage("give inputs with --inputs FILE, or --random SEED".into()));
             }
-            let dims = mixc::typical_dims(&model.program, &c.compiling.shapes);
+            let dims = mixc::random_run_dims(&model.program, &c.compiling.shapes)?;
             mixc::inputs::random(&model.program, &dims, seed.unwrap_or(0))
         }
     };
