@@ -6,8 +6,11 @@
 use super::hf::Config;
 use std::fmt::Write;
 
+/// Layers at most: ten times what is in use, and few enough to write the text of.
+const MOST_LAYERS: u64 = 1000;
+
 /// The text after the `weights` line.
-pub fn text(c: &mut Config) -> String {
+pub fn text(c: &mut Config<'_>) -> String {
     let (width, heads, layers) = (c.int("hidden_size"), c.int("num_attention_heads"), c.int("num_hidden_layers"));
     let (inner, vocabulary, positions) =
         (c.int("intermediate_size"), c.int("vocab_size"), c.int("max_position_embeddings"));
@@ -23,10 +26,7 @@ pub fn text(c: &mut Config) -> String {
     c.must_be_off("is_decoder");
     c.must_be_off("add_cross_attention");
     if width % heads != 0 {
-        c.problems.push(mixc_ir::diag::Diagnostic::global(
-            "E0701",
-            format!("config.json: hidden_size {width} is not a multiple of num_attention_heads {heads}"),
-        ));
+        c.problem(format!("hidden_size {width} is not a multiple of num_attention_heads {heads}"), "");
     }
     let root = c.prefix(&["", "bert.", "model.", "encoder.bert."], "embeddings.word_embeddings.weight");
     let mut out = String::new();
@@ -42,8 +42,10 @@ pub fn text(c: &mut Config) -> String {
     w.push_str(&c.weight("words", &format!("{e}word_embeddings.weight"), &[vocabulary, width]));
     w.push_str(&c.weight("positions", &format!("{e}position_embeddings.weight"), &[positions, width]));
     w.push_str(&c.weight("types", &format!("{e}token_type_embeddings.weight"), &[types, width]));
-    w.push_str(&c.weight("gain", &format!("{e}LayerNorm.weight"), &[width]));
-    w.push_str(&c.weight("bias", &format!("{e}LayerNorm.bias"), &[width]));
+    for (value, name) in [("gain", "LayerNorm.weight"), ("bias", "LayerNorm.bias")] {
+        let name = stored_name(c, format!("{e}{name}"));
+        w.push_str(&c.weight(value, &name, &[width]));
+    }
     let _ = write!(
         w,
         "  %word = gather %words, %input_ids
@@ -59,16 +61,39 @@ pub fn text(c: &mut Config) -> String {
     );
     for n in 0..layers {
         let p = format!("{root}encoder.layer.{n}.");
+        if c.has_none_below(&p) {
+            // One problem, however many layers a damaged configuration speaks of.
+            c.problem(format!("num_hidden_layers is {layers}, but the files hold nothing of layer {n}"), "");
+            break;
+        }
+        if n >= MOST_LAYERS {
+            c.problem(format!("num_hidden_layers is {layers}; at most {MOST_LAYERS} are supported"), "");
+            break;
+        }
         let mut names = Vec::new();
         for (short, name, shape) in parts(width, inner) {
             let value = format!("l{n}.{short}");
-            w.push_str(&c.weight(&value, &format!("{p}{name}"), &shape));
+            let name = stored_name(c, format!("{p}{name}"));
+            w.push_str(&c.weight(&value, &name, &shape));
             names.push(format!("%{value}"));
         }
         let _ = writeln!(w, "  %x{} = call @layer(%x{n}, %seen, {})", n + 1, names.join(", "));
     }
     let _ = writeln!(w, "  return %x{layers}\n}}");
     out
+}
+
+/// The name under which a weight of a norm is stored: checkpoints converted from the first release call the gain `gamma`
+/// and the bias `beta`.
+fn stored_name(c: &Config<'_>, name: String) -> String {
+    let older = match name.strip_suffix("LayerNorm.weight").zip(Some("gamma")) {
+        None => name.strip_suffix("LayerNorm.bias").zip(Some("beta")),
+        found => found,
+    };
+    match older.map(|(prefix, word)| format!("{prefix}LayerNorm.{word}")) {
+        Some(older) if !c.is_stored(&name) && c.is_stored(&older) => older,
+        _ => name,
+    }
 }
 
 /// A layer's weights: name in the IR, name in the files, shape.

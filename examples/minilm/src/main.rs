@@ -60,7 +60,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("minilm: {error}");
-            ExitCode::FAILURE
+            // The compiler's errors have exit codes of their own, the same as those of the `mixc` command.
+            error.downcast_ref::<mixc::Error>().map_or(ExitCode::FAILURE, |error| ExitCode::from(error.exit_code()))
         }
     }
 }
