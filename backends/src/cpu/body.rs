@@ -10,7 +10,9 @@ use super::module::{CodeError, define_clif};
 use super::statement;
 use super::storage::Storage;
 use super::target::Target;
-use super::vector::{self, Argument, Call, FloatArgument, Forms, Item, ItemWork, Product, TileForm, UNROLL, slot};
+use super::vector::{
+    self, Argument, Call, FloatArgument, Forms, Item, ItemWork, Product, Solve, TileForm, Transpose, UNROLL, slot,
+};
 use cranelift_codegen::ir::{AbiParam, Value, types};
 use cranelift_module::{FuncId, Linkage, Module};
 use mixc_ir::dim::{Atom, Dim, Symbol};
@@ -227,6 +229,8 @@ impl Writer<'_> {
                 ItemWork::InPlace => {}
                 ItemWork::Group(call) => self.call(f, scope, call),
                 ItemWork::Product(product) => self.product(f, scope, product),
+                ItemWork::Transpose(transpose) => self.transpose(f, scope, transpose),
+                ItemWork::Solve(solve) => self.solve(f, scope, solve),
                 ItemWork::Scalar => {
                     for stmt in &item.stmts {
                         self.scalar(f, scope, stmt);
@@ -386,6 +390,51 @@ impl Writer<'_> {
             for (_, base) in &mut moving {
                 *base = f.iadd(*base, done);
             }
+            let done = f.imul(blocks, wide);
+            left = f.isub(left, done);
+        }
+    }
+
+    /// Whole vectors that a length takes.
+    fn vectors(&self, f: &mut Code, length: Value) -> Value {
+        let width = self.forms.width as i64;
+        let up = f.iadd_imm(length, width - 1);
+        f.ushr_imm(up, i64::from(width.trailing_zeros()))
+    }
+
+    fn transpose(&mut self, f: &mut Code, scope: &Scope, transpose: &Transpose) {
+        let Some(function) = f.kernel(self.target, &transpose.kernel) else { return };
+        let (lanes, across) =
+            (statement::count(f, scope, &transpose.lanes), statement::count(f, scope, &transpose.across));
+        let (lanes, across) = (self.vectors(f, lanes), self.vectors(f, across));
+        let places = [scope.tile(transpose.source).base, scope.tile(transpose.out).base];
+        for (k, value) in [lanes, across].into_iter().chain(places).enumerate() {
+            f.store(value, self.arguments, 8 * k as i32);
+        }
+        f.call_void(function, &[self.arguments]);
+    }
+
+    fn solve(&mut self, f: &mut Code, scope: &Scope, solve: &Solve) {
+        let (rows, cols) = (statement::count(f, scope, &solve.rows), statement::count(f, scope, &solve.cols));
+        let mut left = self.vectors(f, cols);
+        let (mut rhs, mut out) = (scope.tile(solve.rhs).base, scope.tile(solve.out).base);
+        f.store(rows, self.arguments, 0);
+        f.store(scope.tile(solve.lower).base, self.arguments, 8);
+        for (vectors, kernel) in &solve.kernels {
+            let Some(function) = f.kernel(self.target, kernel) else { return };
+            let wide = f.int(*vectors as i64);
+            let blocks = f.sdiv(left, wide);
+            let bytes = (*vectors * self.forms.width * 4) as i64;
+            f.for_count(blocks, |f, k| {
+                let offset = f.imul_imm(k, bytes);
+                for (slot, base) in [(2, rhs), (3, out)] {
+                    let at = f.iadd(base, offset);
+                    f.store(at, self.arguments, 8 * slot);
+                }
+                f.call_void(function, &[self.arguments]);
+            });
+            let done = f.imul_imm(blocks, bytes);
+            (rhs, out) = (f.iadd(rhs, done), f.iadd(out, done));
             let done = f.imul(blocks, wide);
             left = f.isub(left, done);
         }

@@ -19,6 +19,8 @@ pub mod target;
 mod vector;
 pub mod vkir;
 
+pub use vector::{WorkReport, report};
+
 #[cfg(test)]
 mod tests;
 

@@ -33,6 +33,8 @@ pub enum TileForm {
 pub struct Forms {
     /// By tile.
     pub tiles: Vec<TileForm>,
+    /// Tiles whose memory is padded to whole vectors along both axes.
+    pub square: Vec<bool>,
     /// Lanes of a vector.
     pub width: usize,
 }
@@ -50,16 +52,18 @@ impl Forms {
     pub fn layout(&self, program: &TileProgram, t: TileId) -> Option<Layout> {
         let tile = program.tile(t);
         let (rows, cols, bytes) = (tile.rows.cap, tile.cols.cap, tile.ty.bytes());
-        let padded = |n: usize| n.div_ceil(self.width) * self.width * bytes;
+        let whole = |n: usize| n.div_ceil(self.width) * self.width;
+        let padded = |n: usize| whole(n) * bytes;
+        let across = |n: usize| if self.square[t.0 as usize] { whole(n) } else { n };
         match self.tiles[t.0 as usize] {
             TileForm::Plain => Some(Layout { row_stride: cols * bytes, col_stride: bytes, bytes: rows * cols * bytes }),
             TileForm::Lanes(Axis::Cols) => {
                 let row_stride = padded(cols);
-                Some(Layout { row_stride, col_stride: bytes, bytes: rows * row_stride })
+                Some(Layout { row_stride, col_stride: bytes, bytes: across(rows) * row_stride })
             }
             TileForm::Lanes(Axis::Rows) => {
                 let col_stride = padded(rows);
-                Some(Layout { row_stride: bytes, col_stride, bytes: cols * col_stride })
+                Some(Layout { row_stride: bytes, col_stride, bytes: across(cols) * col_stride })
             }
             TileForm::Slow { .. } | TileForm::Register => None,
         }
@@ -290,7 +294,7 @@ pub fn choose(program: &TileProgram, width: usize) -> Forms {
             }
         })
         .collect();
-    let mut forms = Forms { tiles, width };
+    let mut forms = Forms { tiles, square: vec![false; n], width };
     read_in_place(program, &problem.statements, &mut forms);
     forms
 }

@@ -11,12 +11,16 @@ mod group;
 mod lanes;
 mod product;
 mod schedule;
+mod solve;
+mod transpose;
 mod values;
 
 pub use call::{Argument, Call, FloatArgument};
 pub use lanes::{Forms, TileForm};
 pub use product::{Product, UNROLL, slot};
-pub use schedule::{Item, ItemWork, prepare, schedule};
+pub use schedule::{Item, ItemWork, WorkReport, prepare, report, schedule};
+pub use solve::Solve;
+pub use transpose::Transpose;
 
 /// Eight-byte words that a kernel's arguments take at most, and its real arguments as well.
 pub const ARGUMENTS: usize = 64;
