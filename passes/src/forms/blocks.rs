@@ -3,9 +3,9 @@
 //! Read off the support's canonical term. A condition bounds the columns from above or below for the rows of a block;
 //! what bounds every region bounds the loop, and a block is left out when no region can meet it.
 
-use crate::lower::Mix;
 use crate::lower::lambda::axis_var;
-use mixc_ir::expr::{Expr, Var};
+use crate::lower::{Mix, batched};
+use mixc_ir::expr::{COL, Expr, Var};
 use mixc_ir::support::{Condition, Position};
 use mixc_ir::ty::Align;
 
@@ -61,9 +61,8 @@ fn bounds(m: &Mix, c: &Condition, rows: &RowBlock, batch: &[Expr]) -> Bounds {
 
 fn lengths(m: &Mix, n: mixc_ir::program::ValueId, batch: &[Expr]) -> Expr {
     let Some((_, l)) = m.data.iter().find(|(v, _)| *v == n) else { return Expr::from(&m.ty.cols) };
-    let index: Vec<Expr> = l.shape.iter().map(|d| if d.is(1) { Expr::int(0) } else { batch[0].clone() }).collect();
     // As the language has it: n is clamped to 0..=S.
-    l.at(&index).max(0).min(Expr::from(&m.ty.cols))
+    batched(l, &m.ty.batch, batch, &[]).max(0).min(Expr::from(&m.ty.cols))
 }
 
 fn position_of(m: &Mix, at: &Position, row: &Expr, batch: &[Expr]) -> Expr {
@@ -96,6 +95,14 @@ pub fn columns(m: &Mix, rows: &RowBlock, batch: &[Expr]) -> Columns {
         from: from.filter(|_| all_low).map_or(Expr::int(0), |e| e.max(0)),
         to: to.filter(|_| all_high).map_or(total.clone(), |e| e.min(total)),
     }
+}
+
+/// The same for one row and a tile of channels, whose batch indices differ: bounds that differ among them are left out.
+pub fn columns_of_channels(m: &Mix, row: &Expr, batch: &[Expr]) -> Columns {
+    let rows = RowBlock { first: row.clone(), last: row.clone() };
+    let found = columns(m, &rows, batch);
+    let alike = |e: Expr, otherwise: Expr| if e.mentions(COL) { otherwise } else { e };
+    Columns { from: alike(found.from, Expr::int(0)), to: alike(found.to, Expr::from(&m.ty.cols)) }
 }
 
 fn join(a: Option<Expr>, b: Option<Expr>, f: impl Fn(Expr, Expr) -> Expr) -> Option<Expr> {

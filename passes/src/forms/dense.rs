@@ -129,8 +129,7 @@ impl Sum {
         if self.eps().is_some() {
             init.push(b.map("l", ty, &one, &width, Expr::float(0.0)));
         }
-        let block = RowBlock { first: i.clone(), last: i.clone() };
-        let range = blocks::columns(&mix, &block, &out_batch);
+        let range = blocks::columns_of_channels(&mix, &i, &batch);
         let last = b.for_blocks(
             range.from.clone(),
             range.to.clone(),

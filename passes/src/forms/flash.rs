@@ -20,7 +20,12 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "flash",
     applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
     open: |cx, apply, shape, dtype| {
-        let apply = Apply { mix: key_masks_as_biases(cx, &apply.mix)?, ..apply.clone() };
+        let mut mix = key_masks_as_biases(cx, &apply.mix)?;
+        if apply.channelwise {
+            // Every channel has a matrix of its own: its elements are read one by one.
+            mix = super::dense::store_products(cx, &mix)?;
+        }
+        let apply = Apply { mix, ..apply.clone() };
         Ok(open(Rows { apply }, dtype, shape.to_vec()))
     },
 };
@@ -64,8 +69,9 @@ const QUERIES: usize = 64;
 const KEYS: usize = 256;
 /// Features that one pass handles; more are cut into grid blocks.
 const FEATURES: usize = 512;
-/// Where the running maximum starts: below any score, yet finite, so that no difference of infinities is formed.
-pub const LEAST: f64 = -1e30;
+/// Where the running maximum starts: below no finite score of f32, yet finite, so that no difference of infinities is
+/// formed. Rows whose every score is that low (masks added as the lowest number) still get their shares.
+pub const LEAST: f64 = f32::MIN as f64;
 
 /// An application whose rows are normalised as they are summed: softmax here, sums in [`super::dense`].
 #[derive(Debug)]

@@ -52,14 +52,23 @@ pub fn product(cx: &mut Context<'_>, a: &Lambda, b: &Lambda, shape: &[Dim], dtyp
 /// B in panels, zeros in the columns past the last. The result is over `[batch.., panel, k, column]` for every batch axis.
 fn pack(cx: &mut Context<'_>, b: &Lambda, batch: &[Dim], k: &Dim, n: &Dim) -> Result<Lambda, Failure> {
     let lead = b.shape.len() - 2;
+    // Without the batch axes that it does not read: it is stored once, and read where the batch is empty too.
+    let alone;
+    let (b, own) = if batch.is_empty() && lead > 0 {
+        let mut index = vec![Expr::int(0); lead];
+        index.extend([axis(0), axis(1)]);
+        alone = Lambda { dtype: b.dtype, shape: b.shape[lead..].to_vec(), body: b.at(&index) };
+        (&alone, 0)
+    } else {
+        (b, lead)
+    };
     let panels = n.ceil_div(PANEL as i64).map_err(|e| cx.dim_failure(e))?;
     let mut shape = batch.to_vec();
     shape.extend([panels, k.clone(), Dim::constant(PANEL as i64)]);
     let nb = batch.len();
     let column = axis(nb) * Expr::int(PANEL as i64) + axis(nb + 2);
     let inside = column.clone().lt(Expr::from(n));
-    // Batch axes that B does not read may stand for anything.
-    let mut index: Vec<Expr> = (0..lead).map(|x| if nb == 0 { Expr::int(0) } else { axis(x) }).collect();
+    let mut index: Vec<Expr> = (0..own).map(axis).collect();
     index.extend([axis(nb + 1), column]);
     let element = b.at(&index);
     let divides = n.as_constant().is_some_and(|n| n % PANEL as i64 == 0);
@@ -105,7 +114,7 @@ impl Write for Gemm {
         let panel = if cx.most(&self.n) <= bn as i64 { Expr::int(0) } else { s.b.grid("jn", panels) };
         let (i0, rows) = s.grid_blocks("im", &self.m, bm);
         let j0 = panel.clone() * Expr::int(bn as i64);
-        let full = self.n.as_constant().is_some_and(|n| n % bn as i64 == 0);
+        let full = self.n.as_constant().is_some_and(|n| n > 0 && n % bn as i64 == 0);
         let cols = if full { Extent::fixed(bn) } else { Extent::block(bn, j0.clone(), Expr::from(&self.n)) };
         // A packed panel is whole: columns past the last are zeros in memory, computed and not stored.
         let width = if self.packed { Extent::fixed(bn) } else { cols.clone() };

@@ -16,11 +16,14 @@ const BLOCK: usize = 65536;
 /// Whether an element of `m` is among the k greatest of its row, ties to the lower column, as an expression over the
 /// operator's axes.
 pub fn threshold(cx: &mut Context<'_>, m: &Mix, k: i64) -> Result<Expr, Failure> {
+    if k < 1 {
+        return Ok(Expr::bool(false));
+    }
     let plain = dense::store_products(cx, m)?;
     let nb = m.rank();
     let body = Expr::select(plain.support.clone(), plain.value.clone(), Expr::float(f64::NEG_INFINITY));
     let scores = Lambda { dtype: m.ty.dtype, shape: m.shape(), body };
-    let (values, columns) = select(cx, &scores, k)?;
+    let (values, columns) = select(cx, &scores, k, true)?;
     // The last one kept: an element is kept when it is greater, or equal and not further right.
     let mut last: Vec<Expr> = (0..=nb).map(axis).collect();
     last.push(Expr::int(k - 1));
@@ -31,8 +34,9 @@ pub fn threshold(cx: &mut Context<'_>, m: &Mix, k: i64) -> Result<Expr, Failure>
     Ok(all.or(greater).or(tied))
 }
 
-/// The k greatest along the last axis, in falling order: values and columns (-1 where a row has fewer).
-pub fn select(cx: &mut Context<'_>, of: &Lambda, k: i64) -> Result<(BufferId, BufferId), Failure> {
+/// The k > 0 greatest along the last axis, in falling order: values and columns. With `marked` the column is -1 where a
+/// row has fewer, elements at minus infinity not counted.
+pub fn select(cx: &mut Context<'_>, of: &Lambda, k: i64, marked: bool) -> Result<(BufferId, BufferId), Failure> {
     let (lead, last) = of.shape.split_at(of.shape.len() - 1);
     let length = &last[0];
     if cx.most(length) > LONGEST || k > LONGEST {
@@ -60,18 +64,21 @@ pub fn select(cx: &mut Context<'_>, of: &Lambda, k: i64) -> Result<(BufferId, Bu
     if !lead.is_empty() {
         at.push(i0 + Expr::from(ROW));
     }
-    let kept = Extent::fixed(k.max(1) as usize);
+    let kept = Extent::fixed(k as usize);
     let cols = super::flash::whole(length, width);
     let ty = TileType::of(of.dtype);
     let mut index = at.clone();
     index.push(Expr::from(COL));
     let row = s.b.map("row", ty, &rows, &cols, of.at(&index));
-    let (best, where_) = s.b.top_k("best", row, k.max(1) as usize);
+    let (best, where_) = s.b.top_k("best", row, k as usize);
     s.b.store(v_out, index.clone(), Expr::tile(best), &rows, &kept);
     // Past what the row has, and for elements that are absent (minus infinity), there is no column.
     let absent = Expr::tile(best).equals(Expr::float(f64::NEG_INFINITY));
-    let column =
-        if ty == TileType::I64 { Expr::tile(where_) } else { Expr::select(absent, Expr::int(-1), Expr::tile(where_)) };
+    let column = if !marked || ty == TileType::I64 {
+        Expr::tile(where_)
+    } else {
+        Expr::select(absent, Expr::int(-1), Expr::tile(where_))
+    };
     s.b.store(c_out, index, column, &rows, &kept);
     s.finish(cx, "top_k")?;
     Ok((values, columns))

@@ -71,7 +71,8 @@ pub struct Mix {
     pub support: Expr,
     /// What is known of the support without data: for skipping blocks.
     pub structure: Structure,
-    /// The operands that the structure's conditions name, as functions of their index.
+    /// The operands that the structure's conditions name, as functions of their index: `[batch.., tail..]` with the
+    /// batch dims aligned to the operator's last ones (lengths are `[B, 1, ..]`).
     pub data: Vec<(ValueId, Lambda)>,
     /// Row position that masks read.
     pub position: Expr,
@@ -154,16 +155,21 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         Type::Tensor(_) => return Err(cx.fail("expected an operator")),
     };
     let structure = cx.source.values[node.results[0].index()].structure.clone().unwrap_or_default();
-    let mut data = Vec::new();
+    let nb = ty.batch.len();
+    let (mut data, mut inherited) = (Vec::new(), Vec::new());
     for v in node.operands.iter().flatten() {
         if cx.source.ty(*v).as_tensor().is_some() {
-            let l = cx.read_stored(*v)?;
+            let mut l = cx.read_stored(*v)?;
+            if op.name == "mask_lengths" {
+                // Over the first of the batch dims that the operator has now, whatever is put before them later.
+                l.shape.resize(nb.max(1), Dim::constant(1));
+            }
             data.push((*v, l));
         } else {
-            data.extend(cx.mix(*v)?.data);
+            inherited.extend(cx.mix(*v)?.data);
         }
     }
-    let nb = ty.batch.len();
+    data.extend(inherited);
     let (i, j) = (axis(nb), axis(nb + 1));
     let position = match ty.align {
         Align::End => i.clone() + (Expr::from(&ty.cols) - Expr::from(&ty.rows)),
@@ -173,7 +179,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 .find(|(v, _)| *v == n)
                 .map(|(_, l)| l.clone())
                 .ok_or_else(|| cx.fail("lengths are lost"))?;
-            let valid = lengths_at(&l).max(0).min(Expr::from(&ty.cols));
+            let valid = batched(&l, &ty.batch, &axes(nb), &[]).max(0).min(Expr::from(&ty.cols));
             i.clone() + (valid - Expr::from(&ty.rows))
         }
     };
@@ -399,7 +405,9 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         }
         "top_k" => {
             let m = elements(cx, 0)?;
-            let k = node.attrs.int("k").unwrap_or(1);
+            let Some(k) = node.attrs.int("k") else {
+                return Err(cx.fail("the native form of `top_k` needs a plain number `k`; `--target ref` takes any"));
+            };
             let kept = forms::top_k::threshold(cx, &m, k)?;
             let (value, support) = (m.value.clone(), m.support.clone().and(kept));
             Mix { support, ..modified(m, value) }
@@ -413,12 +421,6 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
 fn read(cx: &mut Context<'_>, node: &Node, k: usize) -> Result<Lambda, Failure> {
     let v = cx.operand(node, k)?;
     cx.read(v)
-}
-
-/// The lengths `n [B]` at the first batch index.
-fn lengths_at(n: &Lambda) -> Expr {
-    let index: Vec<Expr> = n.shape.iter().map(|d| if d.is(1) { Expr::int(0) } else { axis(0) }).collect();
-    n.at(&index)
 }
 
 /// A load that is only made where the condition holds.
@@ -478,9 +480,6 @@ fn own_support(
 pub fn element_callback<'d>(batch: &'d [Dim], data: &'d [(ValueId, Lambda)]) -> impl Fn(ValueId, &[Expr]) -> Expr + 'd {
     move |v, tail| {
         let Some((_, l)) = data.iter().find(|(w, _)| *w == v) else { return Expr::int(0) };
-        if tail.is_empty() {
-            return lengths_at(l);
-        }
         // A mask may be broadcast along rows or columns: an axis of 1 is read at 0.
         let own = &l.shape[l.shape.len() - tail.len()..];
         let tail: Vec<Expr> =
@@ -491,15 +490,14 @@ pub fn element_callback<'d>(batch: &'d [Dim], data: &'d [(ValueId, Lambda)]) -> 
 
 /// The sign (-1)^popcount(i & j) for i, j below `most`.
 fn walsh_sign(i: &Expr, j: &Expr, most: i64) -> Expr {
-    let mut sign = Expr::float(1.0);
+    let mut common = Expr::int(0);
     let mut bit = 1i64;
     while bit < most.max(1) && bit < (1 << 40) {
-        let set = |e: &Expr| e.clone().floor_div(bit).modulo(2).equals(1);
-        let both = set(i).and(set(j));
-        sign = Expr::select(both, -sign.clone(), sign);
+        let digit = |e: &Expr| e.clone().floor_div(bit).modulo(2);
+        common = common + digit(i) * digit(j);
         bit *= 2;
     }
-    sign
+    Expr::select(common.modulo(2).equals(0), Expr::float(1.0), Expr::float(-1.0))
 }
 
 /// Elements of a Monarch matrix: the one path through the middle that joins i and j.

@@ -1,0 +1,225 @@
+//! One program through the reference, the interpreter of tile programs and native code.
+
+use crate::source::Source;
+use mixc::ir::dtype::DType;
+use mixc::ir::lowered::Action;
+use mixc::ir::lowered_interp::interpret_lowered;
+use mixc::ir::reference::{Weights, interpret};
+use mixc::ir::tensor::{Blob, Tensor};
+use mixc::ir::tile::Rounding;
+use mixc::{Error, Model, Request, Runner, Target};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// What became of a program.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    Agrees,
+    /// Nothing to compare, and why.
+    Skipped(&'static str),
+    Fails {
+        kind: &'static str,
+        message: String,
+    },
+}
+
+fn fails(kind: &'static str, message: impl ToString) -> Outcome {
+    Outcome::Fails { kind, message: message.to_string() }
+}
+
+/// The share of the largest value by which a result may differ (section 7 of the language reference); the widest of the
+/// types that values of the program have, since a value may have passed through any of them.
+pub fn tolerance(model: &Model) -> f64 {
+    let of = |d: DType| match d {
+        DType::BF16 => 2e-2,
+        DType::F16 => 4e-3,
+        _ => 1e-5,
+    };
+    model.program.values.iter().map(|v| of(v.ty.dtype())).fold(0.0, f64::max)
+}
+
+/// The largest difference as a share of the largest value, and where; infinite for elements that are not numbers alike.
+pub fn difference(got: &[Tensor], want: &[Tensor]) -> (f64, String) {
+    let (mut worst, mut place) = (0.0, String::new());
+    for (k, (g, w)) in got.iter().zip(want).enumerate() {
+        // What vanishes but for rounding, in the reference too, is compared with one.
+        let scale = (0..w.len()).map(|n| w.at(n).abs()).fold(0.0, f64::max);
+        let scale = if scale < 1e-9 { 1.0 } else { scale };
+        for n in 0..w.len() {
+            let (a, b) = (g.at(n), w.at(n));
+            let d = if a == b { 0.0 } else { (a - b).abs() / scale };
+            let d = if d.is_nan() { f64::INFINITY } else { d };
+            if d > worst {
+                (worst, place) = (d, format!("out{k}[{n}] is {a}, the reference has {b}"));
+            }
+        }
+    }
+    (worst, place)
+}
+
+fn tensors(blobs: &[Blob]) -> Vec<Tensor> {
+    blobs.iter().map(Blob::to_tensor).collect()
+}
+
+/// Whether all numbers are far from the greatest of f32, or of f16 where the program has that.
+fn finite(all: &[Tensor], model: &Model) -> bool {
+    let half = model.program.values.iter().any(|v| v.ty.dtype() == DType::F16);
+    let most = if half { 1e4 } else { 1e30 };
+    all.iter().all(|t| (0..t.len()).all(|n| t.at(n).abs() < most))
+}
+
+/// Floats moved by about the rounding of f32, or of the type where that is shorter.
+fn nudged(source: &Source, inputs: &[Blob], model: &Model) -> Vec<Tensor> {
+    let mut random = mixc::inputs::Random::new(source.seed ^ 0x5555);
+    inputs
+        .iter()
+        .zip(&model.program.params)
+        .map(|(b, v)| {
+            let dtype = model.program.ty(*v).dtype();
+            let step = match dtype {
+                DType::BF16 => 2f64.powi(-9),
+                DType::F16 => 2f64.powi(-12),
+                _ => 2f64.powi(-24),
+            };
+            let t = b.to_tensor();
+            if !dtype.is_float() {
+                return t;
+            }
+            let moved = (0..t.len()).map(|n| t.at(n) * (1.0 + step * (2.0 * random.uniform() - 1.0))).collect();
+            Tensor::floats(&t.shape, moved)
+        })
+        .collect()
+}
+
+/// The panic's message.
+fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(f)).map_err(|e| {
+        let text = e.downcast_ref::<String>().cloned();
+        text.or_else(|| e.downcast_ref::<&str>().map(ToString::to_string)).unwrap_or_default()
+    })
+}
+
+/// Runs `source` everywhere and compares.
+pub fn check(source: &Source) -> Outcome {
+    check_text(&source.text(), &source.inputs(), source)
+}
+
+fn check_text(text: &str, inputs: &[Blob], source: &Source) -> Outcome {
+    let model = match caught(|| Model::from_text(text, "random", Path::new("."), &[])) {
+        Err(e) => return fails("the front end panics", e),
+        Ok(Err(_)) => return Outcome::Skipped("not well typed"),
+        Ok(Ok(m)) => m,
+    };
+    let reference = match caught(|| Runner::new(&model, &Target::Reference, &Request::default())) {
+        Err(e) => return fails("the reference panics", e),
+        Ok(Err(e)) => return fails("the reference rejects", e),
+        Ok(Ok(r)) => r,
+    };
+    let Ok(dims) = reference.dims(inputs) else { return Outcome::Skipped("lengths do not fit") };
+    let run = |inputs: &[Tensor]| interpret(&model.program, &dims, inputs, &Weights::new());
+    let wide = tensors(inputs);
+    let want = match caught(|| run(&wide)) {
+        Err(e) => return fails("the reference panics", e),
+        Ok(Err(_)) => return Outcome::Skipped("the reference fails"),
+        Ok(Ok(w)) => w,
+    };
+    let target = Target::native().expect("this machine runs native code");
+    let runner = match caught(|| Runner::new(&model, &target, &Request::default())) {
+        Err(e) => return fails("compilation panics", e),
+        Ok(Err(Error::Rejected { diagnostics, .. })) => {
+            let texts: Vec<String> = diagnostics.iter().map(ToString::to_string).collect();
+            let known = texts.iter().all(|t| t.contains("native form"));
+            return if known {
+                Outcome::Skipped("no native form")
+            } else {
+                fails("lowering rejects", texts.join("; "))
+            };
+        }
+        Ok(Err(e)) => return fails("compilation fails", e),
+        Ok(Ok(r)) => r,
+    };
+    let lowered = &runner.compilation().expect("native runners keep it").lowered;
+    for step in &lowered.steps {
+        if let Action::Run { program, form, .. } = &step.action {
+            let problems = mixc::ir::tile::verify(program);
+            if !problems.is_empty() {
+                return fails("a tile program is wrong", format!("{form}: {problems:?}\n{program}"));
+            }
+        }
+    }
+    let problems = mixc::ir::plan::check_plan(lowered, &lowered.plan);
+    if !problems.is_empty() {
+        return fails("the plan is wrong", format!("{problems:?}"));
+    }
+    let allowed = tolerance(&model);
+    let meaningful = finite(&want, &model);
+    // What moving the inputs by their rounding does, times the operations that round on the way.
+    let sensitive = || match run(&nudged(source, inputs, &model)) {
+        Ok(moved) => difference(&moved, &want).0 * 4.0 > allowed,
+        Err(_) => true,
+    };
+    let interpreted = |rounding| {
+        caught(|| interpret_lowered(lowered, &dims, &wide, &Weights::new(), rounding).map_err(|e| e.to_string()))
+    };
+    match interpreted(Rounding::Nowhere) {
+        Err(e) => return fails("the tile interpreter panics", e),
+        Ok(Err(e)) => return fails("the tile interpreter fails", e),
+        Ok(Ok(got)) if meaningful => {
+            let (d, place) = difference(&got, &want);
+            let exact = if allowed > 1e-5 { allowed } else { 1e-6 };
+            if d > exact && !sensitive() {
+                return fails("tile programs differ", format!("{place}: {d:.1e}"));
+            }
+        }
+        Ok(Ok(_)) => {}
+    }
+    let native = |threads| caught(|| runner.run(inputs, threads));
+    let single = match native(1) {
+        Err(e) => return fails("native code panics", e),
+        Ok(Err(e)) => return fails("native code fails", e),
+        Ok(Ok(y)) => y,
+    };
+    match native(2) {
+        Err(e) => return fails("native code panics", e),
+        Ok(Err(e)) => return fails("native code fails with two threads", e),
+        Ok(Ok(y)) if y != single => return fails("threads change bits", ""),
+        Ok(Ok(_)) => {}
+    }
+    if !meaningful {
+        return Outcome::Skipped("not finite");
+    }
+    let (d, place) = difference(&tensors(&single), &want);
+    if d <= allowed {
+        return Outcome::Agrees;
+    }
+    if sensitive() {
+        return Outcome::Skipped("ill-conditioned");
+    }
+    match interpreted(Rounding::Tiles) {
+        Ok(Ok(got)) if d <= 4.0 * difference(&got, &want).0 => {
+            if std::env::var("MIXC_REPORT").is_ok() {
+                eprintln!("seed {}: as its rounding: {place}: {d:.1e}\n{text}", source.seed);
+            }
+            Outcome::Skipped("differs as much as its own rounding")
+        }
+        _ => fails("native code differs", format!("{place}: {d:.1e} of the largest value, allowed {allowed:.0e}")),
+    }
+}
+
+/// Text and inputs that must agree, not merely be skipped, unless no native form is known.
+pub fn must_agree(text: &str, inputs: &[Blob]) -> Result<bool, String> {
+    let source = Source {
+        seed: 7,
+        dims: vec![],
+        lengths: Default::default(),
+        params: vec![],
+        statements: vec![],
+        results: vec![],
+    };
+    match check_text(text, inputs, &source) {
+        Outcome::Agrees => Ok(true),
+        Outcome::Skipped("no native form") => Ok(false),
+        Outcome::Skipped(why) => Err(format!("skipped: {why}\n{text}")),
+        Outcome::Fails { kind, message } => Err(format!("{kind}: {message}\n{text}")),
+    }
+}
