@@ -11,7 +11,8 @@ use super::statement;
 use super::storage::Storage;
 use super::target::Target;
 use super::vector::{
-    self, Argument, Call, FloatArgument, Forms, Item, ItemWork, Product, Solve, TileForm, Transpose, UNROLL, slot,
+    self, Argument, Call, FloatArgument, Forms, InnerProduct, Item, ItemWork, Product, Solve, TileForm, Transpose,
+    UNROLL, slot,
 };
 use cranelift_codegen::ir::{AbiParam, Value, types};
 use cranelift_module::{FuncId, Linkage, Module};
@@ -229,6 +230,7 @@ impl Writer<'_> {
                 ItemWork::InPlace => {}
                 ItemWork::Group(call) => self.call(f, scope, call),
                 ItemWork::Product(product) => self.product(f, scope, product),
+                ItemWork::InnerProduct(product) => self.inner_product(f, scope, product),
                 ItemWork::Transpose(transpose) => self.transpose(f, scope, transpose),
                 ItemWork::Solve(solve) => self.solve(f, scope, solve),
                 ItemWork::Scalar => {
@@ -393,6 +395,18 @@ impl Writer<'_> {
             let done = f.imul(blocks, wide);
             left = f.isub(left, done);
         }
+    }
+
+    fn inner_product(&mut self, f: &mut Code, scope: &Scope, product: &InnerProduct) {
+        let Some(function) = f.kernel(self.target, &product.kernel) else { return };
+        let [rows, lanes, length] = &product.extents;
+        let counts = [length, rows, lanes].map(|extent| statement::count(f, scope, extent));
+        let acc = product.acc.unwrap_or(product.out);
+        let tiles = [product.few, product.many, product.out, acc].map(|t| scope.tile(t).base);
+        for (k, value) in counts.into_iter().chain(tiles).enumerate() {
+            f.store(value, self.arguments, 8 * k as i32);
+        }
+        f.call_void(function, &[self.arguments]);
     }
 
     /// Whole vectors that a length takes.

@@ -8,6 +8,7 @@ use mixc_ir::dim::{DimValues, Symbol};
 use mixc_ir::lowered::{ALIGNMENT, Buffer, BufferId, Lowered};
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 
 /// What may be chosen when a model is compiled.
 #[derive(Clone, Debug, Default)]
@@ -183,6 +184,8 @@ pub struct CompiledModel {
     reads_weights: bool,
     /// What is bound without any weight file.
     constant: Option<BoundWeights>,
+    /// Workspaces of finished runs: fresh memory would be mapped page by page again at every call.
+    idle: Mutex<Vec<Memory>>,
 }
 
 impl fmt::Debug for CompiledModel {
@@ -205,6 +208,7 @@ pub fn compile(lowered: &Lowered, target: &Target) -> Result<CompiledModel, Code
         results: buffers(&lowered.results),
         reads_weights: reads_weights(lowered),
         constant: None,
+        idle: Mutex::new(Vec::new()),
     };
     if needs_binding(lowered) && !model.reads_weights {
         let bound = model.bind(&[]).map_err(|error| CodeError::Module(error.to_string()))?;
@@ -278,7 +282,7 @@ impl CompiledModel {
     }
 
     /// Runs the model: `inputs` and `outputs` are the parameters and results in order, dense and row-major, their
-    /// lengths checked. Without `parallel` everything runs on this thread.
+    /// lengths checked. Without `parallel` everything runs on this thread. Workspaces are kept for later calls.
     pub fn run(
         &self,
         values: &DimValues,
@@ -287,8 +291,15 @@ impl CompiledModel {
         outputs: &mut [&mut [u8]],
         parallel: Option<&dyn Parallel>,
     ) -> Result<(), CallError> {
-        let mut workspace = Memory::new(self.workspace_bytes(values)?)?;
-        self.run_in(values, weights, inputs, outputs, &mut workspace, parallel)
+        let bytes = self.workspace_bytes(values)?;
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut workspace = match idle {
+            Some(memory) if memory.bytes >= bytes => memory,
+            _ => Memory::new(bytes)?,
+        };
+        let outcome = self.run_in(values, weights, inputs, outputs, &mut workspace, parallel);
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
+        outcome
     }
 
     /// As [`CompiledModel::run`], in a workspace of [`CompiledModel::workspace_bytes`] that is kept between calls.

@@ -1,6 +1,7 @@
 //! Which axis of every tile is lanes, and which tiles need no memory of their own.
 
 use super::affine::{Frame, other, var_of};
+use super::inner;
 use crate::cpu::storage::Layout;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, Pick, SlowId, TileId};
@@ -202,7 +203,8 @@ impl Problem<'_> {
                         let depth = cap(vectors.tile, inner) as f64;
                         let mut cost = elements * depth * waste / 16.0;
                         if self.lane(lanes, vectors.tile).is_some_and(|l| l != axis_of(vectors, lane)) {
-                            cost += 4.0 * self.size(vectors.tile);
+                            let few = cap(out, other(lane)) <= inner::MOST_ROWS;
+                            cost += if few { 0.2 } else { 4.0 } * self.size(vectors.tile);
                         }
                         if let Some(acc) = acc
                             && self.lane(lanes, *acc).is_some_and(|l| l != lane)
@@ -323,8 +325,10 @@ fn read_in_place(program: &TileProgram, statements: &[(&Stmt, f64)], forms: &mut
                     candidate[acc.0 as usize] = None;
                 }
                 used[scalars.tile.0 as usize] = true;
+                let form = candidate[vectors.tile.0 as usize].as_ref();
                 let keep = lane.is_some_and(|lane| {
-                    vector_in_place(program, forms.width, candidate[vectors.tile.0 as usize].as_ref(), *vectors, lane)
+                    vector_in_place(program, forms.width, form, *vectors, lane)
+                        || inner_in_place(program, forms, form, out, lane, [*vectors, *scalars])
                 });
                 if !keep {
                     candidate[vectors.tile.0 as usize] = None;
@@ -359,6 +363,23 @@ fn read_in_place(program: &TileProgram, statements: &[(&Stmt, f64)], forms: &mut
             forms.tiles[k] = form;
         }
     }
+}
+
+/// Whether a product of few rows may read its long operand from slow memory: the summed axis lies side by side there,
+/// and in the other operand too.
+fn inner_in_place(
+    program: &TileProgram,
+    forms: &Forms,
+    form: Option<&TileForm>,
+    out: TileId,
+    lane: Axis,
+    [many, few]: [Matrix; 2],
+) -> bool {
+    let Some(TileForm::Slow { row_stride, col_stride, .. }) = form else { return false };
+    let along = |m: Matrix, axis: Axis, (row, col): (i64, i64)| if axis_of(m, axis) == Axis::Rows { row } else { col };
+    let strides = (*row_stride, *col_stride);
+    let sums = [along(many, other(lane), strides), along(few, lane, forms.strides(program, few.tile))];
+    inner::suits(program, out, lane, sums) && along(many, lane, strides) != 4
 }
 
 /// Whether whole vectors may be read from slow memory: the lanes lie side by side there, and their number is always a

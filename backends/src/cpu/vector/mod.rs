@@ -8,6 +8,7 @@
 mod affine;
 mod call;
 mod group;
+mod inner;
 mod lanes;
 mod product;
 mod schedule;
@@ -16,6 +17,7 @@ mod transpose;
 mod values;
 
 pub use call::{Argument, Call, FloatArgument};
+pub use inner::InnerProduct;
 pub use lanes::{Forms, TileForm};
 pub use product::{Product, UNROLL, slot};
 pub use schedule::{Item, ItemWork, WorkReport, prepare, report, schedule};

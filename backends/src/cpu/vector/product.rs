@@ -179,11 +179,12 @@ fn kernel(isa: Isa, rows: usize, vectors: usize, across: &Extent, s: Strides, in
 pub fn wanted(program: &TileProgram, forms: &Forms, stmt: &Stmt) -> Vec<(TileId, Axis)> {
     let Stmt::Let { results, op: TileOp::Dot { a, b, acc } } = stmt else { return Vec::new() };
     let Some(lane) = forms.lane(results[0]) else { return Vec::new() };
+    let turned = super::inner::fits(program, forms, stmt);
     let vectors = if lane == Axis::Cols { *b } else { *a };
     let mut all = Vec::new();
     let narrow = |t: TileId| program.tile(t).ty == TileType::F32;
     let axis = axis_of(vectors, lane);
-    if narrow(vectors.tile) && stride_along(program, forms, vectors.tile, axis) != 4 {
+    if !turned && narrow(vectors.tile) && stride_along(program, forms, vectors.tile, axis) != 4 {
         all.push((vectors.tile, axis));
     }
     if let Some(acc) = acc
@@ -209,7 +210,7 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     if tiles.into_iter().flatten().any(|t| program.tile(t).ty != TileType::F32) {
         return None;
     }
-    if !wanted(program, forms, stmt).is_empty() {
+    if !wanted(program, forms, stmt).is_empty() || super::inner::fits(program, forms, stmt) {
         return None;
     }
     let (vectors, scalars) = if lane == Axis::Cols { (*b, *a) } else { (*a, *b) };

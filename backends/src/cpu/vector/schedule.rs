@@ -3,6 +3,7 @@
 use super::affine::{Frame, other};
 use super::call::Call;
 use super::group::{self, Group, space};
+use super::inner::{self, InnerProduct};
 use super::lanes::{Forms, TileForm};
 use super::product::{self, Product};
 use super::solve::{self, Solve};
@@ -29,6 +30,8 @@ pub enum ItemWork<'p> {
     Group(Call),
     /// A matrix product.
     Product(Product),
+    /// A product of few rows along the summed axis.
+    InnerProduct(InnerProduct),
     /// A tile moved to the other lane axis.
     Transpose(Transpose),
     /// A triangular system.
@@ -271,10 +274,9 @@ impl<'p> Scheduler<'p, '_> {
                     Item { stmts: vec![stmt], work: ItemWork::InPlace }
                 }
                 Stmt::Let { op: TileOp::Dot { .. }, .. } => {
-                    let work = match product::build(self.program, self.forms, stmt, self.isa) {
-                        Some(product) => ItemWork::Product(product),
-                        None => ItemWork::Scalar,
-                    };
+                    let inner = inner::build(self.program, self.forms, stmt, self.isa).map(ItemWork::InnerProduct);
+                    let product = || product::build(self.program, self.forms, stmt, self.isa).map(ItemWork::Product);
+                    let work = inner.or_else(product).unwrap_or(ItemWork::Scalar);
                     Item { stmts: vec![stmt], work }
                 }
                 Stmt::Let { op: TileOp::Solve { .. }, .. } => {
@@ -436,7 +438,7 @@ fn e_lanes(e: &Expr, forms: &Forms, program: &TileProgram, lane: &mut Option<Axi
 pub struct WorkReport {
     /// Results, or `store` and the tensor's name.
     pub what: String,
-    /// `scalar`, `kernel`, `product`, `transpose`, `solve`, `in place` or `loop`.
+    /// `scalar`, `kernel`, `product`, `inner product`, `transpose`, `solve`, `in place` or `loop`.
     pub how: &'static str,
     /// Loops around it.
     pub depth: usize,
@@ -464,6 +466,7 @@ fn report_items(program: &TileProgram, items: &[Item], depth: usize, all: &mut V
         let how = match item.work {
             ItemWork::Group(_) => "kernel",
             ItemWork::Product(_) => "product",
+            ItemWork::InnerProduct(_) => "inner product",
             ItemWork::Transpose(_) => "transpose",
             ItemWork::Solve(_) => "solve",
             ItemWork::Scalar => "scalar",
