@@ -16,7 +16,7 @@ pub const MOST_ROWS: usize = 2;
 /// A product and its kernel.
 #[derive(Clone, Debug)]
 pub struct InnerProduct {
-    /// Slots: length of the sums, rows, lanes, rows' operand, lanes' operand, result, addend.
+    /// For one row. Slots: length of the sums, lanes, the row's operand, the lanes' operand, result, addend.
     pub kernel: Kernel,
     /// Result.
     pub out: TileId,
@@ -28,6 +28,8 @@ pub struct InnerProduct {
     pub many: TileId,
     /// Result's rows (few), lanes, and the summed axis.
     pub extents: [Extent; 3],
+    /// Bytes from a row to the next, of the rows' operand, the result and the addend.
+    pub steps: [i64; 3],
 }
 
 /// A dot's operands for a result along `lane`: the one of the lanes, then the other.
@@ -75,32 +77,23 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     {
         return None;
     }
-    let strides = Strides {
-        few: bytes(few.tile, axis_of(few, other(lane)))?,
-        many: bytes(many.tile, axis_of(many, lane))?,
-        out: bytes(out, other(lane))?,
-        acc: acc.map_or(Some(0), |acc| bytes(acc, other(lane)))?,
-    };
-    if strides.many.unsigned_abs() > 1 << 24 {
+    let many_stride = bytes(many.tile, axis_of(many, lane))?;
+    if many_stride.unsigned_abs() > 1 << 24 {
         return None;
     }
+    let row = |t: TileId, axis: Axis| stride(program, forms, t, axis);
+    let steps =
+        [row(few.tile, axis_of(few, other(lane))), row(out, other(lane)), acc.map_or(0, |acc| row(acc, other(lane)))];
     let extent = |t: TileId, axis: Axis| {
         let tile = program.tile(t);
         if axis == Axis::Rows { tile.rows.clone() } else { tile.cols.clone() }
     };
-    let kernel = kernel(isa, strides, acc.is_some());
+    let kernel = kernel(isa, many_stride, acc.is_some());
     if isa != Isa::Clif && emit(&kernel, isa).is_err() {
         return None;
     }
     let extents = [extent(out, other(lane)), extent(out, lane), extent(many.tile, axis_of(many, other(lane)))];
-    Some(InnerProduct { kernel, out, acc: *acc, few: few.tile, many: many.tile, extents })
-}
-
-struct Strides {
-    few: i32,
-    many: i32,
-    out: i32,
-    acc: i32,
+    Some(InnerProduct { kernel, out, acc: *acc, few: few.tile, many: many.tile, extents, steps })
 }
 
 /// The sums over whole vectors and the rest of the summed axis, one for each of `rows` rows of the long operand.
@@ -127,48 +120,45 @@ fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, counts: (IReg, IReg
     sums
 }
 
-fn kernel(isa: Isa, strides: Strides, init: bool) -> Kernel {
-    let mut b = Builder::new("inner", isa, 7);
+fn kernel(isa: Isa, stride: i32, init: bool) -> Kernel {
+    let mut b = Builder::new("inner", isa, 6);
     let b = &mut b;
     let width = b.lanes();
     let log2 = width.trailing_zeros() as i8;
-    let (length, rows, lanes) = (b.arg(0), b.arg(1), b.arg(2));
-    let (few, out, acc) = (b.arg(3), b.arg(5), b.arg(6));
+    let (length, lanes) = (b.arg(0), b.arg(1));
+    let (few, many, to) = (b.arg(2), b.arg(3), b.arg(4));
+    let from = if init { b.arg(5) } else { to };
     let counts = (b.int_shift(length, -log2), b.int_op(IntOp::And, length, width as i32 - 1));
     let (whole, rest) = (b.int_shift(lanes, -log2), b.int_op(IntOp::And, lanes, width as i32 - 1));
-    b.loop_(rows, |b, _| {
-        let many = b.arg(4);
-        let (to, from) = (b.int_copy(out), b.int_copy(acc));
-        b.loop_(whole, |b, _| {
-            let mut parts = sums(b, width, many, few, counts, strides.many);
-            b.transpose(&parts);
-            while parts.len() > 1 {
-                parts = parts.chunks(2).map(|pair| b.add(pair[0], pair[1])).collect();
-            }
-            let mut sum = parts[0];
-            if init {
-                sum = b.add(sum, Source::Memory(Addr::new(from)));
-            }
-            b.store(sum, Addr::new(to));
-            b.advance(many, width as i32 * strides.many);
-            b.advance(to, width as i32 * 4);
-            b.advance(from, width as i32 * 4);
-        });
-        b.loop_(rest, |b, _| {
-            let parts = sums(b, 1, many, few, counts, strides.many);
-            let mut sum = b.reduce(ReduceOp::Sum, parts[0]);
-            if init {
-                let before = b.broadcast(Addr::new(from), Element::F32);
-                sum = b.add(sum, before);
-            }
-            b.store_lane(sum, Addr::new(to), Element::F32);
-            b.advance(many, strides.many);
-            b.advance(to, 4);
-            b.advance(from, 4);
-        });
-        b.advance(few, strides.few);
-        b.advance(out, strides.out);
-        b.advance(acc, strides.acc);
+    let next = |b: &mut Builder, lanes: i32| {
+        b.advance(many, lanes * stride);
+        b.advance(to, lanes * 4);
+        if init {
+            b.advance(from, lanes * 4);
+        }
+    };
+    b.loop_(whole, |b, _| {
+        let mut parts = sums(b, width, many, few, counts, stride);
+        b.transpose(&parts);
+        while parts.len() > 1 {
+            parts = parts.chunks(2).map(|pair| b.add(pair[0], pair[1])).collect();
+        }
+        let mut sum = parts[0];
+        if init {
+            sum = b.add(sum, Source::Memory(Addr::new(from)));
+        }
+        b.store(sum, Addr::new(to));
+        next(b, width as i32);
+    });
+    b.loop_(rest, |b, _| {
+        let parts = sums(b, 1, many, few, counts, stride);
+        let mut sum = b.reduce(ReduceOp::Sum, parts[0]);
+        if init {
+            let before = b.broadcast(Addr::new(from), Element::F32);
+            sum = b.add(sum, before);
+        }
+        b.store_lane(sum, Addr::new(to), Element::F32);
+        next(b, 1);
     });
     std::mem::replace(b, Builder::new("", isa, 0)).finish()
 }
