@@ -18,6 +18,7 @@ mod storage;
 pub mod target;
 mod vector;
 pub mod vkir;
+mod writer;
 
 pub use vector::{WorkReport, report};
 

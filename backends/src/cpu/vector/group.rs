@@ -3,7 +3,8 @@
 use super::affine::{Frame, other, var_of};
 use super::call::{Argument, Call};
 use super::lanes::Forms;
-use super::values::{Here, Order, Values, element_of, strict};
+use super::steps::strict;
+use super::values::{Here, Order, Values, element_of};
 use crate::cpu::vkir::{BinaryOp, Builder, Condition, IReg, IntOp, Isa, Op, ReduceOp, VReg, emit};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Pick, TileId};

@@ -10,19 +10,26 @@ mod call;
 mod group;
 mod inner;
 mod lanes;
+mod prepare;
 mod product;
+mod report;
 mod schedule;
 mod solve;
+mod steps;
 mod transpose;
+mod turn;
 mod values;
+mod write;
 
 pub use call::{Argument, Call, FloatArgument};
 pub use inner::InnerProduct;
 pub use lanes::{Forms, TileForm};
 pub use product::{Product, UNROLL, slot};
-pub use schedule::{Item, ItemWork, WorkReport, prepare, report, schedule};
+pub use report::{WorkReport, report};
+pub use schedule::{Item, ItemWork, schedule};
 pub use solve::Solve;
 pub use transpose::Transpose;
+pub use turn::prepare;
 
 /// Eight-byte words that a kernel's arguments take at most, and its real arguments as well.
 pub const ARGUMENTS: usize = 64;

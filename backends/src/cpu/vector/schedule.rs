@@ -1,6 +1,6 @@
 //! The order of work: statements grouped into kernels, everything else one by one.
 
-use super::affine::{Frame, other};
+use super::affine::Frame;
 use super::call::Call;
 use super::group::{self, Group, space};
 use super::inner::{self, InnerProduct};
@@ -8,11 +8,11 @@ use super::lanes::{Forms, TileForm};
 use super::product::{self, Product};
 use super::solve::{self, Solve};
 use super::transpose::{self, Transpose};
+use super::turn::lanes_of;
 use crate::cpu::storage::operands;
 use crate::cpu::vkir::Isa;
-use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Expr, Node, Pick, SlowId, TileId};
-use mixc_ir::tile::{Axis, Carry, Extent, Role, Stmt, Tile, TileOp, TileProgram, TileType};
+use mixc_ir::expr::{Expr, Node, TileId};
+use mixc_ir::tile::{Axis, Carry, Role, Stmt, TileOp, TileProgram};
 
 /// Statements with what is done for them.
 #[derive(Debug)]
@@ -105,133 +105,6 @@ fn count_readers(body: &[Stmt], readers: &mut [usize]) {
     }
 }
 
-/// Gives statements what they read along the lanes: copies before dots whose operands lie along the wrong axis, and
-/// for loads and stores across the lanes a tile along the tensor, moved over in registers.
-struct Turner {
-    program: TileProgram,
-    forms: Forms,
-}
-
-impl Turner {
-    fn body(&mut self, body: Vec<Stmt>) -> Vec<Stmt> {
-        let mut all = Vec::new();
-        for mut stmt in body {
-            if let Stmt::For { body, .. } = &mut stmt {
-                *body = self.body(std::mem::take(body));
-            }
-            self.operands(&mut stmt, &mut all);
-            self.loads(&mut stmt, &mut all);
-            self.store(&mut stmt, &mut all);
-            all.push(stmt);
-        }
-        all
-    }
-
-    fn tile(&mut self, like: Tile, lane: Axis) -> TileId {
-        self.program.tiles.push(like);
-        self.forms.tiles.push(TileForm::Lanes(lane));
-        self.forms.square.push(false);
-        TileId(self.program.tiles.len() as u32 - 1)
-    }
-
-    /// A copy of `tile` along `lane`.
-    fn copy(&mut self, tile: TileId, lane: Axis, all: &mut Vec<Stmt>) -> TileId {
-        let copy = self.tile(self.program.tile(tile).clone(), lane);
-        for t in [tile, copy] {
-            self.forms.square[t.0 as usize] = true;
-        }
-        all.push(Stmt::Let { results: vec![copy], op: TileOp::Map(Expr::tile(tile)) });
-        copy
-    }
-
-    fn operands(&mut self, stmt: &mut Stmt, all: &mut Vec<Stmt>) {
-        for (tile, axis) in product::wanted(&self.program, &self.forms, stmt) {
-            let copy = self.copy(tile, axis, all);
-            if let Stmt::Let { op: TileOp::Dot { a, b, acc }, results } = stmt {
-                let vectors = if self.forms.lane(results[0]) == Some(Axis::Cols) { b } else { a };
-                if vectors.tile == tile {
-                    vectors.tile = copy;
-                } else if *acc == Some(tile) {
-                    *acc = Some(copy);
-                }
-            }
-        }
-    }
-
-    /// Whether an iteration space is worth squares of vectors.
-    fn is_large(&self, rows: &Extent, cols: &Extent) -> bool {
-        let half = self.forms.width / 2;
-        rows.cap > half && cols.cap > half
-    }
-
-    fn loads(&mut self, stmt: &mut Stmt, all: &mut Vec<Stmt>) {
-        let Stmt::Let { results, op: TileOp::Map(value) } = stmt else { return };
-        let out = self.program.tile(results[0]).clone();
-        let Some(lane) = self.forms.lane(results[0]) else { return };
-        if !self.is_large(&out.rows, &out.cols) {
-            return;
-        }
-        let mut moved: Vec<(Expr, TileId)> = Vec::new();
-        let mut found = Vec::new();
-        value.visit(&mut |e| {
-            if let Node::Load(load) = e.node()
-                && self.program.slow(load.tensor).dtype.is_float()
-                && self.program.slow(load.tensor).dtype != DType::F64
-                && self.lies_across(load.tensor, &load.index, lane)
-                && !found.contains(e)
-            {
-                found.push(e.clone());
-            }
-        });
-        for e in found {
-            let natural = self.tile(Tile { ty: TileType::F32, ..out.clone() }, other(lane));
-            all.push(Stmt::Let { results: vec![natural], op: TileOp::Map(e.clone()) });
-            moved.push((e, self.copy(natural, lane, all)));
-        }
-        if !moved.is_empty() {
-            *value = value.rewrite(&mut |e| moved.iter().find(|(m, _)| m == e).map(|(_, t)| Expr::tile(*t)));
-        }
-    }
-
-    /// Whether neighbours in the tensor are neighbours along the other axis than the lanes.
-    fn lies_across(&self, tensor: SlowId, index: &[Expr], lane: Axis) -> bool {
-        let access = Frame { lane, by_rows: false }.access(&self.program, tensor, index);
-        access.is_some_and(|a| a.other.as_int() == Some(1) && !matches!(a.lane.as_int(), Some(0 | 1)))
-    }
-
-    fn store(&mut self, stmt: &mut Stmt, all: &mut Vec<Stmt>) {
-        let Stmt::Store { tensor, index, value, rows, cols, .. } = stmt else { return };
-        let mut lane = None;
-        e_lanes(value, &self.forms, &self.program, &mut lane);
-        let Some(lane) = lane else { return };
-        let narrow = !matches!(self.program.slow(*tensor).dtype, DType::F64 | DType::I32 | DType::I64 | DType::Bool);
-        if !narrow || !self.is_large(rows, cols) || !self.lies_across(*tensor, index, lane) {
-            return;
-        }
-        let like = Tile { name: "stored".to_owned(), ty: TileType::F32, rows: rows.clone(), cols: cols.clone() };
-        let whole = match value.node() {
-            Node::Tile(t, Pick::Row, Pick::Col) => *t,
-            _ => {
-                let computed = self.tile(like, lane);
-                all.push(Stmt::Let { results: vec![computed], op: TileOp::Map(value.clone()) });
-                computed
-            }
-        };
-        *value = Expr::tile(self.copy(whole, other(lane), all));
-    }
-}
-
-/// The program as it is compiled, with the forms of its tiles.
-pub fn prepare(program: &TileProgram, width: usize) -> (TileProgram, Forms) {
-    let mut program = program.clone();
-    let forms = super::lanes::choose(&program, width);
-    let body = std::mem::take(&mut program.body);
-    let mut turner = Turner { program, forms };
-    let body = turner.body(body);
-    turner.program.body = body;
-    (turner.program, turner.forms)
-}
-
 /// Arranges the work of a prepared program. Tiles that only a kernel sees lose their memory.
 pub fn schedule<'p>(program: &'p TileProgram, forms: &mut Forms, isa: Isa) -> Vec<Item<'p>> {
     let mut readers = vec![0; program.tiles.len()];
@@ -322,7 +195,7 @@ impl<'p> Scheduler<'p, '_> {
             Stmt::Store { tensor, index, value, rows, cols, .. } => {
                 // As the tiles that it reads whole lie, else as the tensor does.
                 let mut lane = None;
-                e_lanes(value, self.forms, self.program, &mut lane);
+                lanes_of(value, self.forms, self.program, &mut lane);
                 lane.or_else(|| {
                     let contiguous = |lane: Axis| {
                         let frame = Frame { lane, by_rows: false };
@@ -417,65 +290,5 @@ impl<'p> Scheduler<'p, '_> {
         group
             .iter()
             .any(|s| matches!(s, Stmt::Let { results, op: TileOp::Reduce { .. } } if tiles.contains(&results[0])))
-    }
-}
-
-fn e_lanes(e: &Expr, forms: &Forms, program: &TileProgram, lane: &mut Option<Axis>) {
-    e.visit(&mut |e| {
-        if let Node::Tile(t, Pick::Row, Pick::Col) = e.node() {
-            let tile = program.tile(*t);
-            let narrow = tile.ty == TileType::F32 && tile.rows.cap > 1 && tile.cols.cap > 1;
-            if narrow && lane.is_none() {
-                *lane = forms.lane(*t);
-            }
-        }
-    });
-}
-
-/// How each statement of a program is done, in order: the names of its results and the kind of code, for reports and
-/// tests. `depth` counts the loops around it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkReport {
-    /// Results, or `store` and the tensor's name.
-    pub what: String,
-    /// `scalar`, `kernel`, `product`, `inner product`, `transpose`, `solve`, `in place` or `loop`.
-    pub how: &'static str,
-    /// Loops around it.
-    pub depth: usize,
-}
-
-/// How the statements of a program are done on an instruction set.
-pub fn report(program: &TileProgram, isa: Isa) -> Vec<WorkReport> {
-    let (program, mut forms) = prepare(program, isa.lanes());
-    let items = schedule(&program, &mut forms, isa);
-    let mut all = Vec::new();
-    report_items(&program, &items, 0, &mut all);
-    all
-}
-
-fn report_items(program: &TileProgram, items: &[Item], depth: usize, all: &mut Vec<WorkReport>) {
-    for item in items {
-        let names = item.stmts.iter().map(|s| match s {
-            Stmt::Let { results, .. } => {
-                let names: Vec<&str> = results.iter().map(|t| program.tile(*t).name.as_str()).collect();
-                names.join(", ")
-            }
-            Stmt::Store { tensor, .. } => format!("store {}", program.slow(*tensor).name),
-            Stmt::For { .. } => "for".to_owned(),
-        });
-        let how = match item.work {
-            ItemWork::Group(_) => "kernel",
-            ItemWork::Product(_) => "product",
-            ItemWork::InnerProduct(_) => "inner product",
-            ItemWork::Transpose(_) => "transpose",
-            ItemWork::Solve(_) => "solve",
-            ItemWork::Scalar => "scalar",
-            ItemWork::InPlace => "in place",
-            ItemWork::Loop(_) => "loop",
-        };
-        all.push(WorkReport { what: names.collect::<Vec<_>>().join("; "), how, depth });
-        if let ItemWork::Loop(inner) = &item.work {
-            report_items(program, inner, depth + 1, all);
-        }
     }
 }

@@ -4,14 +4,11 @@
 //! (pointers, strides, arguments); `real` and `condition` then write the steps of one iteration.
 
 use super::affine::{Affine, Frame, other, var_of};
-use super::call::{Argument, Arguments, FloatArgument, SLOTS};
+use super::call::{Argument, Arguments, FloatArgument};
 use super::lanes::{Forms, TileForm};
-use crate::cpu::vkir::{
-    Addr, BinaryOp, Builder, Condition, Element, IReg, IntOp, IntSource, MReg, Op, Scale, ShiftOp, Source, Tail,
-    UnaryOp, VReg,
-};
+use crate::cpu::vkir::{Addr, BinaryOp, Builder, Element, IReg, IntOp, IntSource, Op, Scale, Tail, VReg};
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Binary, Compare, Expr, Kind, Node, Pick, SlowId, TileId, Unary};
+use mixc_ir::expr::{Binary, Compare, Expr, Kind, Node, Pick, SlowId, TileId};
 use mixc_ir::tile::{Axis, Extent, TileProgram, TileType};
 use std::collections::BTreeMap;
 
@@ -54,16 +51,16 @@ pub struct Operand {
     /// Number of the inner offset, if the inner loop moves it.
     offset: Option<usize>,
     limits: Vec<Limit>,
-    fill: f64,
+    pub(super) fill: f64,
     /// Whether lanes past the count may be touched.
     padded: bool,
 }
 
 /// A linear function of the position in vector registers.
 #[derive(Clone, Debug)]
-struct Position {
+pub(super) struct Position {
     base: VReg,
-    now: VReg,
+    pub(super) now: VReg,
     outer: f32,
     inner: f32,
 }
@@ -98,21 +95,21 @@ pub struct Values<'p> {
     /// The program.
     pub program: &'p TileProgram,
     forms: &'p Forms,
-    frame: Frame,
+    pub(super) frame: Frame,
     order: Order,
     reverse: Option<IReg>,
     space: (Extent, Extent),
     /// Arguments claimed.
     pub arguments: Arguments,
-    operands: Vec<Operand>,
-    operand_of: BTreeMap<Key, usize>,
+    pub(super) operands: Vec<Operand>,
+    pub(super) operand_of: BTreeMap<Key, usize>,
     offsets: Vec<(Step, IReg)>,
-    positions: Vec<Position>,
-    position_of: BTreeMap<usize, usize>,
-    float_of: BTreeMap<usize, usize>,
+    pub(super) positions: Vec<Position>,
+    pub(super) position_of: BTreeMap<usize, usize>,
+    pub(super) float_of: BTreeMap<usize, usize>,
     /// Values of tiles that the group makes, in this iteration.
     pub local: BTreeMap<TileId, VReg>,
-    now: BTreeMap<Key, VReg>,
+    pub(super) now: BTreeMap<Key, VReg>,
     /// Whether the last vector must be cut.
     pub needs_tail: bool,
     /// Tiles that the group makes: addresses and positions cannot depend on them.
@@ -121,11 +118,11 @@ pub struct Values<'p> {
     pub needs_index: bool,
 }
 
-fn key(e: &Expr) -> usize {
+pub(super) fn key(e: &Expr) -> usize {
     std::ptr::from_ref(e.node()) as usize
 }
 
-fn has_tiles(e: &Expr) -> bool {
+pub(super) fn has_tiles(e: &Expr) -> bool {
     let mut found = false;
     e.visit(&mut |e| found |= matches!(e.node(), Node::Tile(..)));
     found
@@ -348,7 +345,7 @@ impl<'p> Values<'p> {
         Some(())
     }
 
-    fn position(&mut self, b: &mut Builder, id: usize, affine: Affine, clamp: bool) -> Option<()> {
+    pub(super) fn position(&mut self, b: &mut Builder, id: usize, affine: Affine, clamp: bool) -> Option<()> {
         if self.position_of.contains_key(&id) {
             return Some(());
         }
@@ -384,119 +381,6 @@ impl<'p> Values<'p> {
         self.position_of.insert(id, self.positions.len() - 1);
         Some(())
     }
-
-    // ---- first pass ----
-
-    /// Claims what a real expression needs; `None` if it does not fit.
-    pub fn prepare(&mut self, b: &mut Builder, e: &Expr, made: &[TileId]) -> Option<()> {
-        if self.arguments.ints.len() > SLOTS - 8 {
-            return None;
-        }
-        if self.kind(e) != Kind::Float {
-            return None;
-        }
-        if !matches!(e.node(), Node::Float(_)) && self.frame.is_fixed(e) && !has_tiles(e) {
-            let float = self.arguments.float(FloatArgument::Real(e.clone()));
-            self.arguments.int(b, Argument::Floats);
-            self.float_of.insert(key(e), float);
-            return Some(());
-        }
-        match e.node() {
-            Node::Float(_) => Some(()),
-            Node::Tile(t, Pick::Row, Pick::Col) if made.contains(t) => Some(()),
-            Node::Tile(t, ..) if made.contains(t) => None,
-            Node::Tile(t, row, col) => self.tile_operand(b, *t, (*row, *col)).map(|_| ()),
-            Node::Load(load) => {
-                let id = (key(e), 0);
-                if !self.operand_of.contains_key(&id) {
-                    let operand = self.tensor_operand(b, load.tensor, &load.index)?;
-                    if let Some(guard) = &load.guard {
-                        self.limit(b, operand, guard)?;
-                        self.operands[operand].fill = load.fill;
-                    }
-                    self.operand_of.insert(id, operand);
-                }
-                Some(())
-            }
-            Node::Unary(op, a) => match op {
-                Unary::IsNan | Unary::Not => None,
-                _ => self.prepare(b, a, made),
-            },
-            Node::Binary(op, x, y) => match op {
-                Binary::Add | Binary::Sub | Binary::Mul | Binary::Div | Binary::Max | Binary::Min | Binary::Pow => {
-                    self.prepare(b, x, made)?;
-                    self.prepare(b, y, made)
-                }
-                Binary::Mod | Binary::And | Binary::Or => None,
-            },
-            Node::Select(c, x, y) => {
-                self.prepare_condition(b, c, made)?;
-                self.prepare(b, x, made)?;
-                self.prepare(b, y, made)
-            }
-            Node::ToFloat(a) => match self.kind(a) {
-                Kind::Float => self.prepare(b, a, made),
-                Kind::Bool => self.prepare_condition(b, a, made),
-                Kind::Int => {
-                    self.arguments.int(b, Argument::Floats);
-                    let affine = self.frame.affine(a)?;
-                    self.position(b, key(e), affine, false)
-                }
-            },
-            Node::Round(DType::F32 | DType::F16 | DType::BF16, a) => self.prepare(b, a, made),
-            _ => None,
-        }
-    }
-
-    fn prepare_condition(&mut self, b: &mut Builder, e: &Expr, made: &[TileId]) -> Option<()> {
-        if self.frame.is_fixed(e) && !has_tiles(e) {
-            let float = self.arguments.float(FloatArgument::Condition(e.clone()));
-            self.arguments.int(b, Argument::Floats);
-            self.float_of.insert(key(e), float);
-            return Some(());
-        }
-        match e.node() {
-            Node::Compare(_, x, y) => match (self.kind(x), self.kind(y)) {
-                (Kind::Int, Kind::Int) => {
-                    self.arguments.int(b, Argument::Floats);
-                    let affine = self.frame.affine(&(x.clone() - y.clone()))?;
-                    self.position(b, key(e), affine, true)
-                }
-                (Kind::Float, Kind::Float) => {
-                    self.prepare(b, x, made)?;
-                    self.prepare(b, y, made)
-                }
-                _ => None,
-            },
-            Node::Binary(Binary::And | Binary::Or, x, y) => {
-                self.prepare_condition(b, x, made)?;
-                self.prepare_condition(b, y, made)
-            }
-            Node::Unary(Unary::Not, a) => self.prepare_condition(b, a, made),
-            Node::Unary(Unary::IsNan, a) => self.prepare(b, a, made),
-            Node::ToBool(a) => match self.kind(a) {
-                Kind::Float => self.prepare(b, a, made),
-                Kind::Bool => self.prepare_condition(b, a, made),
-                Kind::Int => None,
-            },
-            Node::Load(_) if self.operand_of.contains_key(&(key(e), 0)) => Some(()),
-            Node::Load(load) if self.program.slow(load.tensor).dtype == DType::Bool => {
-                let operand = self.tensor_operand(b, load.tensor, &load.index)?;
-                if let Some(guard) = &load.guard {
-                    self.limit(b, operand, guard)?;
-                    self.operands[operand].fill = load.fill;
-                }
-                self.operand_of.insert((key(e), 0), operand);
-                Some(())
-            }
-            Node::Tile(t, row, col) if self.program.tile(*t).ty == TileType::Bool => {
-                self.tile_operand(b, *t, (*row, *col)).map(|_| ())
-            }
-            _ => None,
-        }
-    }
-
-    // ---- loops ----
 
     /// Before the inner loop.
     pub fn enter_inner(&mut self, b: &mut Builder) {
@@ -549,7 +433,7 @@ impl<'p> Values<'p> {
     }
 
     /// How many of the first lanes an operand has, where that is limited.
-    fn lanes_of(&self, b: &mut Builder, operand: &Operand, here: Here) -> Option<Tail> {
+    pub(super) fn lanes_of(&self, b: &mut Builder, operand: &Operand, here: Here) -> Option<Tail> {
         if operand.limits.is_empty() {
             return here.tail;
         }
@@ -580,7 +464,7 @@ impl<'p> Values<'p> {
         count.map(|c| b.tail(c))
     }
 
-    fn read(&mut self, b: &mut Builder, k: usize, here: Here) -> VReg {
+    pub(super) fn read(&mut self, b: &mut Builder, k: usize, here: Here) -> VReg {
         let operand = self.operands[k].clone();
         let address = self.address(&operand);
         let tail = if operand.padded { None } else { self.lanes_of(b, &operand, here) };
@@ -625,178 +509,9 @@ impl<'p> Values<'p> {
     pub fn is_same(&self, k: usize) -> bool {
         self.operands[k].lie == Lie::Same
     }
-
-    // ---- second pass ----
-
-    /// A tile's element in this iteration.
-    pub fn tile(&mut self, b: &mut Builder, t: TileId, picks: (Pick, Pick), here: Here) -> VReg {
-        if picks == (Pick::Row, Pick::Col)
-            && let Some(value) = self.local.get(&t)
-        {
-            return *value;
-        }
-        let id = (t.0 as usize, 1 + 3 * pick_number(picks.0) + pick_number(picks.1));
-        if let Some(value) = self.now.get(&id) {
-            return *value;
-        }
-        let operand = self.operand_of[&id];
-        let value = self.read(b, operand, here);
-        self.now.insert(id, value);
-        value
-    }
-
-    /// The steps of a prepared real expression.
-    pub fn real(&mut self, b: &mut Builder, e: &Expr, here: Here) -> VReg {
-        let id = (key(e), 0);
-        if let Some(value) = self.now.get(&id) {
-            return *value;
-        }
-        let value = self.real_node(b, e, here);
-        self.now.insert(id, value);
-        value
-    }
-
-    fn real_node(&mut self, b: &mut Builder, e: &Expr, here: Here) -> VReg {
-        if let Some(float) = self.float_of.get(&key(e)) {
-            return self.arguments.broadcast(b, *float);
-        }
-        match e.node() {
-            Node::Float(x) => b.constant(*x as f32),
-            Node::Tile(t, row, col) => self.tile(b, *t, (*row, *col), here),
-            Node::Load(_) => {
-                let operand = self.operand_of[&(key(e), 0)];
-                self.read(b, operand, here)
-            }
-            Node::Unary(op, a) => {
-                let x = self.real(b, a, here);
-                unary(b, *op, x)
-            }
-            Node::Binary(Binary::Add, x, y) => {
-                // A product and a sum in one step.
-                for (product, addend) in [(x, y), (y, x)] {
-                    if let Node::Binary(Binary::Mul, p, q) = product.node()
-                        && !self.float_of.contains_key(&key(product))
-                    {
-                        let (p, q) = (self.real(b, p, here), self.real(b, q, here));
-                        let addend = self.real(b, addend, here);
-                        let sum = b.copy(addend);
-                        b.fma(sum, p, q);
-                        return sum;
-                    }
-                }
-                let (x, y) = (self.real(b, x, here), self.real(b, y, here));
-                b.add(x, y)
-            }
-            Node::Binary(op, x, y) => {
-                let (x, y) = (self.real(b, x, here), self.real(b, y, here));
-                match op {
-                    Binary::Sub => b.sub(x, y),
-                    Binary::Mul => b.mul(x, y),
-                    Binary::Div => b.div(x, y),
-                    Binary::Max => strict(b, BinaryOp::Max, x, y),
-                    Binary::Min => strict(b, BinaryOp::Min, x, y),
-                    Binary::Pow => b.pow(x, y),
-                    _ => b.add(x, y),
-                }
-            }
-            Node::Select(c, x, y) => {
-                let mask = self.condition(b, c, here);
-                let (x, y) = (self.real(b, x, here), self.real(b, y, here));
-                b.select(mask, x, y)
-            }
-            Node::ToFloat(a) => match self.position_of.get(&key(e)) {
-                Some(k) => self.positions[*k].now,
-                None if self.kind(a) == Kind::Bool => {
-                    let mask = self.condition(b, a, here);
-                    let (one, zero) = (b.constant(1.0), b.constant(0.0));
-                    b.select(mask, one, zero)
-                }
-                None => self.real(b, a, here),
-            },
-            Node::Round(dtype, a) => {
-                let x = self.real(b, a, here);
-                match dtype {
-                    DType::BF16 => round_bits(b, x, 16),
-                    DType::F16 => round_f16(b, x),
-                    _ => x,
-                }
-            }
-            // `prepare` lets nothing else pass.
-            _ => b.constant(0.0),
-        }
-    }
-
-    fn condition(&mut self, b: &mut Builder, e: &Expr, here: Here) -> MReg {
-        if let Some(float) = self.float_of.get(&key(e)) {
-            let value = self.arguments.broadcast(b, *float);
-            return b.compare(Condition::Ne, value, 0.0);
-        }
-        match e.node() {
-            Node::Compare(op, x, y) => {
-                let condition = match op {
-                    Compare::Eq => Condition::Eq,
-                    Compare::Ne => Condition::Ne,
-                    Compare::Lt => Condition::Lt,
-                    Compare::Le => Condition::Le,
-                    Compare::Gt => Condition::Gt,
-                    Compare::Ge => Condition::Ge,
-                };
-                match self.position_of.get(&key(e)) {
-                    Some(k) => b.compare(condition, self.positions[*k].now, 0.0),
-                    None => {
-                        let (x, y) = (self.real(b, x, here), self.real(b, y, here));
-                        b.compare(condition, x, y)
-                    }
-                }
-            }
-            Node::Binary(op, x, y) => {
-                let (x, y) = (self.condition(b, x, here), self.condition(b, y, here));
-                if *op == Binary::And { b.mask_and(x, y) } else { b.mask_or(x, y) }
-            }
-            Node::Unary(Unary::IsNan, a) => {
-                let x = self.real(b, a, here);
-                b.compare(Condition::Ne, x, x)
-            }
-            Node::Unary(_, a) => {
-                let x = self.condition(b, a, here);
-                b.mask_not(x)
-            }
-            Node::ToBool(a) if self.kind(a) == Kind::Bool => self.condition(b, a, here),
-            Node::ToBool(a) => {
-                let x = self.real(b, a, here);
-                b.compare(Condition::Ne, x, 0.0)
-            }
-            Node::Tile(t, row, col) => {
-                let byte = self.tile(b, *t, (*row, *col), here);
-                let value = b.unary(UnaryOp::ToFloat, byte);
-                b.compare(Condition::Ne, value, 0.0)
-            }
-            _ => {
-                let operand = self.operand_of[&(key(e), 0)];
-                // The fill of a boolean is the integer that it stands for.
-                let fill = std::mem::replace(&mut self.operands[operand].fill, 0.0);
-                let byte = self.read(b, operand, here);
-                let value = b.unary(UnaryOp::ToFloat, byte);
-                let value = if fill != 0.0 {
-                    let described = self.operands[operand].clone();
-                    match self.lanes_of(b, &described, here) {
-                        Some(tail) => {
-                            let one = b.constant(1.0);
-                            b.select(tail.mask, value, one)
-                        }
-                        None => value,
-                    }
-                } else {
-                    value
-                };
-                self.operands[operand].fill = fill;
-                b.compare(Condition::Ne, value, 0.0)
-            }
-        }
-    }
 }
 
-fn pick_number(p: Pick) -> u8 {
+pub(super) fn pick_number(p: Pick) -> u8 {
     match p {
         Pick::Row => 0,
         Pick::Col => 1,
@@ -809,70 +524,5 @@ fn advance(b: &mut Builder, register: IReg, step: Step) {
         Step::Fixed(0) => {}
         Step::Fixed(n) => b.advance(register, n),
         Step::Register(n) => b.advance(register, n),
-    }
-}
-
-/// Maximum or minimum that is NaN when either is.
-pub fn strict(b: &mut Builder, op: BinaryOp, x: VReg, y: VReg) -> VReg {
-    let value = b.binary(op, x, y);
-    let broken = b.compare(Condition::Ne, x, x);
-    b.select(broken, x, value)
-}
-
-/// Rounds to even at a bit of the mantissa; infinities and NaN stay.
-fn round_bits(b: &mut Builder, x: VReg, bit: u8) -> VReg {
-    let last = b.shift(ShiftOp::Logical, x, bit);
-    let last = b.binary(BinaryOp::And, last, Source::Const(1));
-    let half = b.binary(BinaryOp::IntAdd, x, Source::Const((1 << (bit - 1)) - 1));
-    let sum = b.binary(BinaryOp::IntAdd, half, last);
-    let rounded = b.binary(BinaryOp::And, sum, Source::Const(!((1u32 << bit) - 1)));
-    let broken = b.compare(Condition::Ne, x, x);
-    b.select(broken, x, rounded)
-}
-
-/// Rounds to what f16 holds.
-fn round_f16(b: &mut Builder, x: VReg) -> VReg {
-    let size = b.abs(x);
-    let rounded = round_bits(b, size, 13);
-    // Below 2^-14 the unit is 2^-24, that of sums with 1/2.
-    let up = b.add(size, 0.5);
-    let small = b.sub(up, 0.5);
-    let is_small = b.compare(Condition::Lt, size, 2f32.powi(-14));
-    let value = b.select(is_small, small, rounded);
-    let infinity = b.constant(f32::INFINITY);
-    let large = b.compare(Condition::Ge, size, 65520.0);
-    let value = b.select(large, infinity, value);
-    let sign = b.binary(BinaryOp::And, x, Source::Const(0x8000_0000));
-    b.binary(BinaryOp::Or, value, Source::Reg(sign))
-}
-
-fn unary(b: &mut Builder, op: Unary, x: VReg) -> VReg {
-    match op {
-        Unary::Neg => b.neg(x),
-        Unary::Abs => b.abs(x),
-        Unary::Exp => b.exp(x),
-        Unary::Expm1 => b.expm1(x),
-        Unary::Log => b.log(x),
-        Unary::Log1p => b.log1p(x),
-        Unary::Sqrt => b.sqrt(x),
-        Unary::Rsqrt => b.rsqrt(x),
-        Unary::Recip => b.recip(x),
-        Unary::Tanh => b.tanh(x),
-        Unary::Sigmoid => b.sigmoid(x),
-        Unary::Erf => b.erf(x),
-        Unary::Sin => b.sin(x),
-        Unary::Cos => b.cos(x),
-        Unary::Floor => b.unary(UnaryOp::Floor, x),
-        Unary::Ceil => b.unary(UnaryOp::Ceil, x),
-        Unary::Trunc => b.unary(UnaryOp::Trunc, x),
-        Unary::RoundEven => b.nearest(x),
-        Unary::Sign => {
-            let (one, minus) = (b.constant(1.0), b.constant(-1.0));
-            let positive = b.compare(Condition::Gt, x, 0.0);
-            let negative = b.compare(Condition::Lt, x, 0.0);
-            let value = b.select(positive, one, x);
-            b.select(negative, minus, value)
-        }
-        Unary::IsNan | Unary::Not => x,
     }
 }

@@ -3,14 +3,17 @@
 //! One expression computes all its reals in one precision: f64 when it stands in a tile that is not f32 or reads f64
 //! data, else f32. Branches of a selection that read memory or call functions run only when chosen.
 
-use super::code::Code;
-use super::element::{Typed, as_bool, as_float, as_int, load_element, round_to, to_precision};
-use super::functions::Function;
-use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
+mod division;
+mod operators;
+
+use crate::cpu::code::Code;
+use crate::cpu::element::{Typed, as_bool, as_float, as_int, load_element, round_to, to_precision};
 use cranelift_codegen::ir::{Type, Value, types};
+pub use division::ceil_div;
+use division::floor_div_constant;
 use mixc_ir::dim::{Atom, Dim, DimError, Symbol};
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Binary, Compare, Expr, Kind, Load, Node, Pick, TileId, Unary, Var};
+use mixc_ir::expr::{Binary, Expr, Kind, Load, Node, Pick, TileId, Unary, Var};
 use mixc_ir::tile::TileType;
 use std::collections::BTreeMap;
 
@@ -140,7 +143,7 @@ pub fn dim_value(f: &mut Code, scope: &Scope, dim: &Dim) -> Value {
                     Some(value) => *value,
                     None => {
                         let what = DimError::Unbound(s.clone()).to_string();
-                        f.fail(super::module::CodeError::Module(what));
+                        f.fail(crate::cpu::module::CodeError::Module(what));
                         f.int(0)
                     }
                 },
@@ -159,55 +162,6 @@ pub fn dim_value(f: &mut Code, scope: &Scope, dim: &Dim) -> Value {
         sum = f.iadd(sum, value);
     }
     sum
-}
-
-/// `a / n` rounded towards plus infinity, `n` a positive constant.
-pub fn ceil_div(f: &mut Code, a: Value, n: i64) -> Value {
-    // -floor(-a / n) is safe at the upper end of the range, unlike (a + n - 1) / n.
-    let minus = f.ineg(a);
-    let quotient = floor_div_constant(f, minus, n).0;
-    f.ineg(quotient)
-}
-
-/// Quotient rounded down and remainder, `n` a positive constant.
-fn floor_div_constant(f: &mut Code, a: Value, n: i64) -> (Value, Value) {
-    if n.count_ones() == 1 {
-        let quotient = f.sshr_imm(a, i64::from(n.trailing_zeros()));
-        let rest = f.band_imm(a, n - 1);
-        return (quotient, rest);
-    }
-    let divisor = f.int(n);
-    let quotient = f.sdiv(a, divisor);
-    let back = f.imul_imm(quotient, n);
-    let rest = f.isub(a, back);
-    let negative = f.sshr_imm(rest, 63);
-    let quotient = f.iadd(quotient, negative);
-    let lift = f.band_imm(negative, n);
-    (quotient, f.iadd(rest, lift))
-}
-
-/// Quotient rounded down and remainder with the divisor's sign; 0 and 0 for the divisor 0.
-fn floor_div(f: &mut Code, a: Value, b: Value) -> (Value, Value) {
-    // The divisors 0 and -1 (which overflows at the least integer) are replaced by 1 and their results put in after.
-    let is_zero = f.icmp_imm(IntCC::Equal, b, 0);
-    let is_minus = f.icmp_imm(IntCC::Equal, b, -1);
-    let special = f.bor(is_zero, is_minus);
-    let (zero, one) = (f.int(0), f.int(1));
-    let safe = f.select(special, one, b);
-    let quotient = f.sdiv(a, safe);
-    let back = f.imul(quotient, safe);
-    let rest = f.isub(a, back);
-    let inexact = f.icmp_imm(IntCC::NotEqual, rest, 0);
-    let signs = f.bxor(rest, safe);
-    let apart = f.icmp_imm(IntCC::SignedLessThan, signs, 0);
-    let adjust = f.band(inexact, apart);
-    let adjust_wide = f.uextend(types::I64, adjust);
-    let quotient = f.isub(quotient, adjust_wide);
-    let lift = f.select(adjust, safe, zero);
-    let rest = f.iadd(rest, lift);
-    let minus_a = f.ineg(a);
-    let quotient = f.select(is_minus, minus_a, quotient);
-    (f.select(is_zero, zero, quotient), f.select(special, zero, rest))
 }
 
 /// Writes expressions in one place. Equal shared nodes are computed once along a straight line of code.
@@ -365,7 +319,7 @@ impl<'s> Emitter<'s> {
 
     fn leaf_kind(&self, n: &Node) -> Kind {
         match n {
-            Node::Load(l) => super::element::kind_of(self.scope.tensors[l.tensor.0 as usize].dtype),
+            Node::Load(l) => crate::cpu::element::kind_of(self.scope.tensors[l.tensor.0 as usize].dtype),
             Node::Tile(t, ..) => self.scope.tile(*t).ty.kind(),
             _ => Kind::Float,
         }
@@ -403,7 +357,7 @@ impl<'s> Emitter<'s> {
 
     fn load(&mut self, f: &mut Code, load: &Load) -> Typed {
         let tensor = &self.scope.tensors[load.tensor.0 as usize];
-        let (dtype, kind) = (tensor.dtype, super::element::kind_of(tensor.dtype));
+        let (dtype, kind) = (tensor.dtype, crate::cpu::element::kind_of(tensor.dtype));
         let Some(guard) = &load.guard else {
             let at = self.address(f, tensor, &load.index);
             return load_element(f, dtype, at, self.real);
@@ -432,200 +386,6 @@ impl<'s> Emitter<'s> {
         );
         Typed { value, kind }
     }
-
-    fn unary(&mut self, f: &mut Code, op: Unary, a: Typed) -> Typed {
-        if a.kind == Kind::Int {
-            let x = a.value;
-            let value = match op {
-                Unary::Neg => Some(f.ineg(x)),
-                Unary::Abs => {
-                    let minus = f.ineg(x);
-                    let negative = f.icmp_imm(IntCC::SignedLessThan, x, 0);
-                    Some(f.select(negative, minus, x))
-                }
-                Unary::Sign => {
-                    let (low, high) = (f.int(-1), f.int(1));
-                    let x = f.smax(x, low);
-                    Some(f.smin(x, high))
-                }
-                _ => None,
-            };
-            if let Some(value) = value {
-                return Typed { value, kind: Kind::Int };
-            }
-        }
-        let bool_result = match op {
-            Unary::Not => {
-                let b = as_bool(f, a);
-                Some(f.bxor_imm(b, 1))
-            }
-            Unary::IsNan => {
-                let x = as_float(f, a, self.real);
-                Some(f.fcmp(FloatCC::Unordered, x, x))
-            }
-            _ => None,
-        };
-        if let Some(value) = bool_result {
-            return Typed { value, kind: Kind::Bool };
-        }
-        let x = as_float(f, a, self.real);
-        Typed { value: self.real_unary(f, op, x), kind: Kind::Float }
-    }
-
-    fn real_unary(&mut self, f: &mut Code, op: Unary, x: Value) -> Value {
-        let real = self.real;
-        let one = |f: &mut Code| f.float(real, 1.0);
-        let call = |f: &mut Code, function: Function, more: &[Value]| {
-            let wide = to_precision(f, x, types::F64);
-            let args: Vec<Value> = std::iter::once(wide).chain(more.iter().copied()).collect();
-            let value = f.library(function, &args);
-            to_precision(f, value, real)
-        };
-        match op {
-            Unary::Neg => f.fneg(x),
-            Unary::Abs => f.fabs(x),
-            Unary::Sqrt => f.sqrt(x),
-            Unary::Rsqrt => {
-                let root = f.sqrt(x);
-                let one = one(f);
-                f.fdiv(one, root)
-            }
-            Unary::Recip => {
-                let one = one(f);
-                f.fdiv(one, x)
-            }
-            Unary::Exp => call(f, Function::Exp, &[]),
-            Unary::Expm1 => call(f, Function::Expm1, &[]),
-            Unary::Log => call(f, Function::Log, &[]),
-            Unary::Log1p => call(f, Function::Log1p, &[]),
-            Unary::Tanh => call(f, Function::Tanh, &[]),
-            Unary::Sigmoid => call(f, Function::Sigmoid, &[]),
-            Unary::Erf => call(f, Function::Erf, &[]),
-            Unary::Sin | Unary::Cos => {
-                let quarter = f.int(i64::from(op == Unary::Cos));
-                call(f, Function::Sine, &[quarter])
-            }
-            Unary::Sign => {
-                let zero = f.float(real, 0.0);
-                let one = one(f);
-                let unit = f.fcopysign(one, x);
-                let nonzero = f.fcmp(FloatCC::OrderedNotEqual, x, zero);
-                f.select(nonzero, unit, x)
-            }
-            Unary::RoundEven => round_even(f, real, x),
-            Unary::Floor | Unary::Ceil | Unary::Trunc => {
-                let near = round_even(f, real, x);
-                // The nearest integer may lie on the wrong side by one.
-                let (size_x, size_near) = (f.fabs(x), f.fabs(near));
-                let (wrong, step) = match op {
-                    Unary::Floor => (f.fcmp(FloatCC::GreaterThan, near, x), f.float(real, -1.0)),
-                    Unary::Ceil => (f.fcmp(FloatCC::LessThan, near, x), f.float(real, 1.0)),
-                    _ => {
-                        let towards_zero = f.float(real, -1.0);
-                        let step = f.fcopysign(towards_zero, x);
-                        let step = f.fneg(step);
-                        (f.fcmp(FloatCC::GreaterThan, size_near, size_x), step)
-                    }
-                };
-                let moved = f.fadd(near, step);
-                let value = f.select(wrong, moved, near);
-                f.fcopysign(value, x)
-            }
-            Unary::IsNan | Unary::Not => x,
-        }
-    }
-
-    fn binary(&mut self, f: &mut Code, op: Binary, a: Typed, b: Typed) -> Typed {
-        let kind = a.kind;
-        let y = self.convert(f, b, kind);
-        let x = a.value;
-        let value = match kind {
-            Kind::Int => match op {
-                Binary::Add => f.iadd(x, y),
-                Binary::Sub => f.isub(x, y),
-                Binary::Mul => f.imul(x, y),
-                Binary::Div => floor_div(f, x, y).0,
-                Binary::Mod => floor_div(f, x, y).1,
-                Binary::Max => f.smax(x, y),
-                Binary::Min => f.smin(x, y),
-                Binary::Pow => f.library(Function::IntPow, &[x, y]),
-                Binary::And => f.band(x, y),
-                Binary::Or => f.bor(x, y),
-            },
-            Kind::Bool => match op {
-                Binary::And | Binary::Min | Binary::Mul => f.band(x, y),
-                Binary::Or | Binary::Max | Binary::Add => f.bor(x, y),
-                Binary::Sub | Binary::Mod => f.bxor(x, y),
-                Binary::Div | Binary::Pow => x,
-            },
-            Kind::Float => self.real_binary(f, op, x, y),
-        };
-        Typed { value, kind }
-    }
-
-    fn real_binary(&mut self, f: &mut Code, op: Binary, x: Value, y: Value) -> Value {
-        let real = self.real;
-        let wide = |f: &mut Code, function: Function| {
-            let (a, b) = (to_precision(f, x, types::F64), to_precision(f, y, types::F64));
-            let value = f.library(function, &[a, b]);
-            to_precision(f, value, real)
-        };
-        let truth = |f: &mut Code, both: bool| {
-            let (zero, one) = (f.float(real, 0.0), f.float(real, 1.0));
-            let a = f.fcmp(FloatCC::NotEqual, x, zero);
-            let b = f.fcmp(FloatCC::NotEqual, y, zero);
-            let c = if both { f.band(a, b) } else { f.bor(a, b) };
-            f.select(c, one, zero)
-        };
-        match op {
-            Binary::Add => f.fadd(x, y),
-            Binary::Sub => f.fsub(x, y),
-            Binary::Mul => f.fmul(x, y),
-            Binary::Div => f.fdiv(x, y),
-            Binary::Max => f.fmax(x, y),
-            Binary::Min => f.fmin(x, y),
-            Binary::Pow => wide(f, Function::Pow),
-            Binary::Mod => {
-                let rest = wide(f, Function::Remainder);
-                let zero = f.float(real, 0.0);
-                let nonzero = f.fcmp(FloatCC::NotEqual, rest, zero);
-                let rest_negative = f.fcmp(FloatCC::LessThan, rest, zero);
-                let y_negative = f.fcmp(FloatCC::LessThan, y, zero);
-                let apart = f.bxor(rest_negative, y_negative);
-                let adjust = f.band(nonzero, apart);
-                let lifted = f.fadd(rest, y);
-                f.select(adjust, lifted, rest)
-            }
-            Binary::And => truth(f, true),
-            Binary::Or => truth(f, false),
-        }
-    }
-
-    fn compare(&mut self, f: &mut Code, op: Compare, a: Typed, b: Typed) -> Value {
-        let int = match op {
-            Compare::Eq => IntCC::Equal,
-            Compare::Ne => IntCC::NotEqual,
-            Compare::Lt => IntCC::SignedLessThan,
-            Compare::Le => IntCC::SignedLessThanOrEqual,
-            Compare::Gt => IntCC::SignedGreaterThan,
-            Compare::Ge => IntCC::SignedGreaterThanOrEqual,
-        };
-        let real = match op {
-            Compare::Eq => FloatCC::Equal,
-            Compare::Ne => FloatCC::NotEqual,
-            Compare::Lt => FloatCC::LessThan,
-            Compare::Le => FloatCC::LessThanOrEqual,
-            Compare::Gt => FloatCC::GreaterThan,
-            Compare::Ge => FloatCC::GreaterThanOrEqual,
-        };
-        match (a.kind, b.kind) {
-            (Kind::Int, Kind::Int) | (Kind::Bool, Kind::Bool) => f.icmp(int, a.value, b.value),
-            _ => {
-                let (x, y) = (as_float(f, a, self.real), as_float(f, b, self.real));
-                f.fcmp(real, x, y)
-            }
-        }
-    }
 }
 
 /// Whether an expression is worth a branch to avoid: it reads a tensor or calls a function.
@@ -651,16 +411,4 @@ fn costly(e: &Expr) -> bool {
         );
     });
     found
-}
-
-/// To the nearest integer, ties to even: adding and subtracting a number whose unit is 1. The sign of zero is kept.
-fn round_even(f: &mut Code, real: Type, x: Value) -> Value {
-    let magic = if real == types::F32 { 2f64.powi(23) } else { 2f64.powi(52) };
-    let size = f.fabs(x);
-    let magic = f.float(real, magic);
-    let up = f.fadd(size, magic);
-    let near = f.fsub(up, magic);
-    let fractional = f.fcmp(FloatCC::LessThan, size, magic);
-    let near = f.fcopysign(near, x);
-    f.select(fractional, near, x)
 }
