@@ -49,7 +49,7 @@ fn safetensors(names: &[String], tensors: &[Blob]) -> Vec<u8> {
     }
     let mut text = serde_json::Value::Object(header).to_string();
     // Data starts at a multiple of 8 bytes.
-    while text.len() % 8 != 0 {
+    while !text.len().is_multiple_of(8) {
         text.push(' ');
     }
     let mut out = (text.len() as u64).to_le_bytes().to_vec();

@@ -19,7 +19,7 @@ pub struct Runner {
 
 enum Engine {
     Reference,
-    Native { code: CompiledModel, bound: Option<BoundWeights>, compilation: Box<Compilation> },
+    Native { code: Box<CompiledModel>, bound: Option<BoundWeights>, compilation: Box<Compilation> },
 }
 
 /// The pool as generated code uses it.
@@ -51,7 +51,9 @@ impl Runner {
             }
             Target::Cpu(target) => {
                 let compilation = Box::new(pipeline::compile(model, request)?);
-                let code = cpu::compile(&compilation.lowered, target).map_err(|e| Error::Unavailable(e.to_string()))?;
+                let code = Box::new(
+                    cpu::compile(&compilation.lowered, target).map_err(|e| Error::Unavailable(e.to_string()))?,
+                );
                 let files = model.weights.bytes();
                 let bound = if files.is_empty() { None } else { Some(code.bind(&files).map_err(|e| call_error(&e))?) };
                 let program = compilation.program.clone();

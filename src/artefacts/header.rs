@@ -1,6 +1,6 @@
 //! The C header of a model: C99, usable from C++, self-contained.
 
-use super::dims;
+use super::{dims, names};
 use mixc_backends::cpu::abi::{Argument, Failure, Interface};
 use mixc_ir::dtype::DType;
 
@@ -16,67 +16,6 @@ pub fn c_type(d: DType) -> &'static str {
     }
 }
 
-/// Names as C has them: dots become underscores, words of C get one behind, results `out0`, `out1`, ...
-pub fn argument_names(i: &Interface) -> (Vec<String>, Vec<String>) {
-    const TAKEN: [&str; 44] = [
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "class",
-        "new",
-        "delete",
-        "template",
-        "this",
-        "d",
-        "weights",
-        "workspace",
-        "workspace_bytes",
-        "par",
-    ];
-    let mut seen: Vec<String> = Vec::new();
-    let mut name = |a: &Argument| {
-        let mut n = a.name.replace('.', "_");
-        while TAKEN.contains(&n.as_str()) || seen.contains(&n) || n.starts_with("out") {
-            n.push('_');
-        }
-        seen.push(n.clone());
-        n
-    };
-    let params = i.params.iter().map(&mut name).collect();
-    (params, (0..i.results.len()).map(|k| format!("out{k}")).collect())
-}
-
 fn shape(a: &Argument) -> String {
     let dims: Vec<String> = a.shape.iter().map(ToString::to_string).collect();
     format!("{} [{}]", a.dtype, dims.join(", "))
@@ -86,7 +25,7 @@ fn shape(a: &Argument) -> String {
 pub fn text(i: &Interface, target: &str) -> String {
     let name = &i.name;
     let guard = format!("{}_H", name.to_ascii_uppercase());
-    let (params, results) = argument_names(i);
+    let (params, results) = names::arguments(i);
     let codes: Vec<String> = Failure::ALL.iter().map(|f| format!("  MIXC_{} = {}", f.name(), f.code())).collect();
     let mut out = format!(
         "/* {name}: compiled by mixc {} for {target}. Needs no runtime, allocates nothing, starts no threads. */
@@ -122,7 +61,7 @@ enum mixc_code {{
         out.push_str("/* The model has no symbolic dims: pass NULL for d. */\n");
         "void".to_string()
     } else {
-        let fields: Vec<String> = i.dims.iter().map(|d| format!("int64_t {d};")).collect();
+        let fields: Vec<String> = names::dims(i).iter().map(|f| format!("int64_t {f};")).collect();
         out.push_str(&format!("typedef struct {name}_dims {{ {} }} {name}_dims;\n\n", fields.join(" ")));
         format!("{name}_dims")
     };
@@ -152,7 +91,7 @@ enum mixc_code {{
     arguments.extend(["void *workspace", "size_t workspace_bytes", "const mixc_parallel *par"].map(String::from));
     out.push_str(&format!("int32_t {name}_run({});\n\n", arguments.join(", ")));
     for (n, a) in results.iter().zip(&i.results) {
-        let count = dims::elements(&a.shape, &|s| format!("(d)->{s}"));
+        let count = dims::elements(&a.shape, &|s| format!("(d)->{}", names::field(i, s)));
         out.push_str(&format!("/* Elements of {n}. */\n#define {name}_{n}_elements(d) ((size_t)({count}))\n"));
     }
     out.push_str(&format!(

@@ -5,6 +5,7 @@ mod build_files;
 mod dims;
 mod header;
 mod manifest;
+mod names;
 mod rust_crate;
 
 use crate::pipeline::Compilation;

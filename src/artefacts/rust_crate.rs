@@ -1,15 +1,15 @@
 //! A Rust crate around a model: the static library, a build script that links it, and safe functions over slices.
 
-use super::dims;
-use super::header::argument_names;
+use super::{dims, names};
 use mixc_backends::cpu::abi::{Argument, Failure, Interface};
 use mixc_ir::dtype::DType;
 
 /// `Cargo.toml`.
 pub fn manifest(name: &str) -> String {
     format!(
-        "[package]\nname = \"{name}-rs\"\nversion = \"{}\"\nedition = \"2021\"\nlinks = \"{name}\"\n\n[lib]\nname = \"{name}\"\n",
-        env!("CARGO_PKG_VERSION")
+        "[package]\nname = \"{name}-rs\"\nversion = \"{}\"\nedition = \"2021\"\nlinks = \"{name}\"\n\n[lib]\nname = \"{}\"\n",
+        env!("CARGO_PKG_VERSION"),
+        names::library(name)
     )
 }
 
@@ -34,27 +34,17 @@ fn rust_type(d: DType) -> &'static str {
     }
 }
 
-/// Names that Rust does not have for itself.
-fn rust_names(i: &Interface) -> (Vec<String>, Vec<String>) {
-    const TAKEN: [&str; 22] = [
-        "as", "crate", "fn", "impl", "in", "let", "loop", "match", "mod", "move", "mut", "pub", "ref", "self", "super",
-        "trait", "type", "use", "where", "async", "await", "dims",
-    ];
-    let (params, results) = argument_names(i);
-    let safe = |n: String| if TAKEN.contains(&n.as_str()) { format!("{n}_") } else { n };
-    (params.into_iter().map(safe).collect(), results)
-}
-
 /// `src/lib.rs`.
 pub fn library(i: &Interface) -> String {
     let name = &i.name;
-    let (params, results) = rust_names(i);
+    let (params, results) = names::arguments(i);
     let has_dims = !i.dims.is_empty();
     let mut out = format!(
         "//! {name}, compiled by mixc: safe functions over slices.\n#![allow(non_snake_case)]\n\nuse std::ffi::CStr;\n\n"
     );
     if has_dims {
-        let fields: Vec<String> = i.dims.iter().map(|d| format!("    /// `{d}`.\n    pub {d}: i64,\n")).collect();
+        let fields: Vec<String> =
+            i.dims.iter().zip(names::dims(i)).map(|(d, f)| format!("    /// `{d}`.\n    pub {f}: i64,\n")).collect();
         out.push_str(&format!(
             "/// The lengths of a call.\n#[repr(C)]\n#[derive(Clone, Copy, Debug, PartialEq, Eq)]\npub struct Dims {{\n{}}}\n\n",
             fields.join("")
@@ -92,7 +82,7 @@ pub fn library(i: &Interface) -> String {
 
 fn run(i: &Interface, params: &[String], results: &[String], has_dims: bool) -> String {
     let name = &i.name;
-    let field = |s: &str| format!("dims.{s}");
+    let field = |s: &str| format!("dims.{}", names::field(i, s));
     let mut arguments = Vec::new();
     if has_dims {
         arguments.push("dims: &Dims".to_string());
@@ -122,7 +112,7 @@ fn run(i: &Interface, params: &[String], results: &[String], has_dims: bool) -> 
         .dims
         .iter()
         .map(|s| {
-            format!("    if !(0..1 << 40).contains(&dims.{s}) {{\n        return Err(Error(BAD_LENGTH));\n    }}\n")
+            format!("    if !(0..1 << 40).contains(&{}) {{\n        return Err(Error(BAD_LENGTH));\n    }}\n", field(s))
         })
         .collect();
     format!(

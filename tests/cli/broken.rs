@@ -124,3 +124,24 @@ fn an_output_that_cannot_be_written_is_said() {
     mixc(dir.path(), &["import", "hf", "nosuch", "-o", "-"]).with(1).silent();
     assert_eq!(super::read(dir.path(), "attention.ir"), ATTENTION);
 }
+
+#[test]
+fn a_model_that_cannot_be_imported_is_said_in_full() {
+    let dir = workplace();
+    let home = dir.path().join("model");
+    std::fs::create_dir(&home).expect("it is made");
+    let import = ["import", "hf", "model", "-o", "model.ir"];
+    for (config, code) in [
+        ("", "E0701"),
+        ("[]", "E0701"),
+        ("{\"model_type\": 3}", "E0702"),
+        ("{\"model_type\": \"nosuch\"}", "E0702"),
+        ("{\"hidden_size\": 8}", "E0702"),
+    ] {
+        write(&home, "config.json", config);
+        rejected(mixc(dir.path(), &import), code);
+    }
+    write(&home, "config.json", "{\"model_type\": \"bert\"}");
+    mixc(dir.path(), &import).with(1).says("model.safetensors").silent();
+    assert!(!dir.path().join("model.ir").exists());
+}

@@ -146,7 +146,7 @@ impl Directives {
         if self.stages.contains(&Stage::Run) == self.runs.is_empty() {
             return Err("`test: run` and `run: seed=... tol=...` belong together".into());
         }
-        if self.runs.is_empty() == !self.targets.is_empty() {
+        if self.runs.is_empty() != self.targets.is_empty() {
             return Err("`run:` and `targets:` belong together".into());
         }
         Ok(self)

@@ -223,8 +223,8 @@ fn compare(label: &str, got: &[Tensor], want: &[Tensor], allowed: f64) -> Result
         for n in 0..want.len() {
             let (y, r) = (got.at(n), want.at(n));
             let equal = y == r || (y.is_nan() && r.is_nan());
-            // `<=` is false for NaN.
-            if !equal && !((y - r).abs() <= allowed * scale) {
+            let gap = (y - r).abs();
+            if !equal && (gap.is_nan() || gap > allowed * scale) {
                 return Err(format!(
                     "{label}: out{k}[{n}] is {y}, expected {r}, largest {scale}, allowed {allowed:e} of it"
                 ));

@@ -34,7 +34,7 @@ fn every_example_agrees_natively() {
             let mut found = must_agree(op.example, &given);
             if found.as_ref().is_err_and(|e| e.starts_with("skipped: not finite")) {
                 // Roots and logarithms are of positive numbers.
-                let positive: Vec<Blob> = given.iter().map(|b| positive(b)).collect();
+                let positive: Vec<Blob> = given.iter().map(positive).collect();
                 found = must_agree(op.example, &positive);
             }
             match found {

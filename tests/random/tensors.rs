@@ -99,7 +99,7 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
         }
         "reduce" => {
             let (x, t) =
-                if m.chance(85) { m.some_data(1) } else { m.any(|t| t.dtype == DType::I64 && t.shape.len() > 0)? };
+                if m.chance(85) { m.some_data(1) } else { m.any(|t| t.dtype == DType::I64 && !t.shape.is_empty())? };
             let op = m.pick(&["sum", "max", "min", "mean", "prod"]);
             let axis = m.below(t.shape.len());
             let keep = m.pick(&["", ", keep"]);
@@ -133,7 +133,7 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
             one(format!("l2_normalize {x} {{axis = {axis}, eps = 1e-3}}"))
         }
         "reshape" => {
-            let (x, t) = m.any(|t| t.shape.len() > 0)?;
+            let (x, t) = m.any(|t| !t.shape.is_empty())?;
             let mut shape = t.shape.clone();
             let k = m.below(shape.len());
             if m.chance(50) && shape.len() > 1 {
@@ -159,7 +159,7 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
             one(format!("transpose {x} {{perm = [{}]}}", perm.join(", ")))
         }
         "slice" => {
-            let (x, t) = m.any(|t| t.shape.len() > 0)?;
+            let (x, t) = m.any(|t| !t.shape.is_empty())?;
             let axis = m.below(t.shape.len());
             let start = m.below(3);
             let length = t.shape[axis].eval(&m.source.lengths).ok()?;
@@ -176,7 +176,7 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
             one(format!("slice {x} {{axis = {axis}, start = {start}{end}{step}}}"))
         }
         "concat" => {
-            let (x, t) = m.any(|t| t.shape.len() > 0)?;
+            let (x, t) = m.any(|t| !t.shape.is_empty())?;
             let axis = m.below(t.shape.len());
             let mut shape = t.shape.clone();
             shape[axis] = match m.below(3) {
@@ -189,14 +189,14 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
             one(format!("concat {x}, {y}{third} {{axis = {axis}}}"))
         }
         "split" => {
-            let (x, t) = m.any(|t| t.shape.len() > 0)?;
+            let (x, t) = m.any(|t| !t.shape.is_empty())?;
             let axis = m.below(t.shape.len());
             let n = t.shape[axis].as_constant().filter(|n| *n > 1)?;
             let first = 1 + m.below(n as usize - 1) as i64;
             several(2, format!("split {x} {{axis = {axis}, sizes = [{first}, {}]}}", n - first))
         }
         "pad" => {
-            let (x, t) = m.any(|t| t.shape.len() > 0 && t.dtype != DType::Bool)?;
+            let (x, t) = m.any(|t| !t.shape.is_empty() && t.dtype != DType::Bool)?;
             let (axis, before) = (m.below(t.shape.len()), m.below(4));
             let after = m.pick(&["0", "3", "T", "S+1"]);
             let value = if t.dtype.is_float() { m.pick(&["", ", value = 1.5"]) } else { "" };
@@ -228,7 +228,7 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
                 let ids = m.param(kind, &shape, Role::Ids(v));
                 return one(format!("gather {table}, {ids}"));
             }
-            let (x, ty) = m.any(|t| t.shape.len() > 0)?;
+            let (x, ty) = m.any(|t| !t.shape.is_empty())?;
             let axis = m.below(ty.shape.len());
             let n = ty.shape[axis].as_constant()?;
             let ids = m.param(kind, &[constant(4)], Role::Ids(constant(n)));
