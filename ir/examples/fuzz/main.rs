@@ -69,13 +69,19 @@ fn main() -> ExitCode {
     }
 }
 
+/// Reads one input and says what became of it.
 fn replay(path: &Path) -> Result<(), String> {
-    let bytes = std::fs::read(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    if path.extension().is_some_and(|e| e == "bin" || e == "safetensors") {
-        read_weights(&bytes)
-    } else {
-        read_text(&bytes)
+    let name = path.display().to_string();
+    let bytes = std::fs::read(path).map_err(|e| format!("{name}: {e}"))?;
+    let (found, read) = match path.extension().and_then(|e| e.to_str()) {
+        Some("bin" | "safetensors") => (Weights::read(&[(&name, &bytes)]).err(), read_weights(&bytes)),
+        _ => (verify::check_bytes(&bytes).err(), read_text(&bytes)),
+    };
+    match found {
+        None => println!("{name}: accepted"),
+        Some(found) => print!("{}", text::report::brief(&name, &String::from_utf8_lossy(&bytes), &found)),
     }
+    read
 }
 
 fn fuzz(options: &Options) -> Result<(), String> {

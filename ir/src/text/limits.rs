@@ -41,9 +41,11 @@ pub const MAX_PRODUCT_TERMS: usize = 256;
 pub const MAX_DEGREE: usize = 16;
 /// Divisions within divisions in a dim.
 pub const MAX_DIVISIONS: usize = 8;
-/// Regions of an operator's support, and conditions of a region.
-pub const MAX_REGIONS: usize = 32;
-/// Steps of inlining: statements of the program after all calls are inlined.
+/// Numbers and names in all expressions of a file.
+pub const MAX_EXPRESSIONS: usize = 2_000_000;
+/// Statements after all calls are inlined.
 pub const MAX_INLINED: usize = 200_000;
+/// Operands, expressions, eighths of dense literals, and comparisons of support regions after all calls are inlined.
+pub const MAX_WORK: usize = 2_000_000;
 /// Diagnostics of a file; the rest is cut.
 pub const MAX_DIAGNOSTICS: usize = 1000;

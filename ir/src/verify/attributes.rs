@@ -56,6 +56,9 @@ pub fn resolve(
 }
 
 fn unknown(op: &Op, name: &str, span: Span, findings: &mut Findings) {
+    if !findings.is_new("E0301", span) {
+        return;
+    }
     let known = || op.attrs.iter().map(|s| s.name);
     let help = findings.suggest("", name, known()).unwrap_or_else(|| match op.attrs.is_empty() {
         true => format!("`{}` takes no attributes", op.name),

@@ -24,11 +24,12 @@ pub fn dim_sources(program: &Program) -> Vec<DimSource> {
 
 /// As [`dim_sources`], of parameters of these types.
 pub fn sources(params: &[&Type], items: &[DimItem]) -> Vec<DimSource> {
+    let mut seen = BTreeSet::new();
     let axes: Vec<(usize, usize, Dim)> = params
         .iter()
         .enumerate()
         .flat_map(|(param, ty)| ty.dims().into_iter().enumerate().map(move |(axis, d)| (param, axis, d)))
-        .filter(|(_, _, d)| d.as_constant().is_none())
+        .filter(|(_, _, d)| d.as_constant().is_none() && seen.insert(d.clone()))
         .collect();
     let mut known: BTreeSet<Symbol> = BTreeSet::new();
     let mut found = Vec::new();

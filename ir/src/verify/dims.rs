@@ -1,7 +1,7 @@
 //! Dims and types as written, resolved against the `dim` items and held to the limits.
 
 use super::findings::Findings;
-use crate::diag::Span;
+use crate::diag::{Diagnostic, Span};
 use crate::dim::{Atom, Dim, DimBounds, DimError};
 use crate::dtype::DType;
 use crate::op::nearest;
@@ -111,12 +111,11 @@ impl Symbols {
         if self.bounds.contains_key(name) {
             return Ok(Dim::symbol(name));
         }
-        if !self.broken.contains(name) {
+        if !self.broken.contains(name) && findings.is_new("E0502", span) {
             let help = findings
                 .suggest("", name, self.bounds.keys().map(|s| &**s))
                 .unwrap_or_else(|| format!("declare it: `dim {name} = 1..8192`"));
-            findings
-                .push(crate::diag::Diagnostic::at("E0502", span, format!("dim `{name}` is not declared")).help(help));
+            findings.push(Diagnostic::at("E0502", span, format!("dim `{name}` is not declared")).help(help));
         }
         Err(Wrong)
     }
@@ -142,7 +141,7 @@ impl Symbols {
                 None => format!("element types are {}", known.join(", ")),
             };
             let message = format!("`{}` is not an element type", t.dtype.text);
-            findings.push(crate::diag::Diagnostic::at("E0207", t.dtype.at.0, message).help(help));
+            findings.push(Diagnostic::at("E0207", t.dtype.at.0, message).help(help));
             Wrong
         });
         let mut dims = Vec::new();
@@ -220,7 +219,7 @@ impl Symbols {
         };
         if !fits {
             let message = format!("a value of type {ty} can have 2^62 bytes or more");
-            findings.push(crate::diag::Diagnostic::at("E0506", span, message).help("lower the bounds of its dims"));
+            findings.push(Diagnostic::at("E0506", span, message).help("lower the bounds of its dims"));
             return Err(Wrong);
         }
         Ok(ty)

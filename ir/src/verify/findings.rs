@@ -15,6 +15,7 @@ const MAX_CANDIDATES: usize = 1024;
 pub struct Findings {
     list: Vec<Diagnostic>,
     seen: BTreeSet<(Option<Span>, &'static str, String)>,
+    places: BTreeSet<(&'static str, Span)>,
     suggestions: usize,
 }
 
@@ -24,8 +25,14 @@ impl Findings {
         if self.list.len() < limits::MAX_DIAGNOSTICS
             && self.seen.insert((found.span, found.code, found.message.clone()))
         {
+            self.places.extend(found.span.map(|span| (found.code, span)));
             self.list.push(found);
         }
+    }
+
+    /// Whether nothing with this code was found at this place yet; what a search for a remedy is worth.
+    pub fn is_new(&self, code: &'static str, span: Span) -> bool {
+        self.list.len() < limits::MAX_DIAGNOSTICS && !self.places.contains(&(code, span))
     }
 
     /// Adds one at a place.

@@ -11,7 +11,7 @@ use crate::diag::{Diagnostic, Fault, Place, Span};
 use crate::op::Op;
 use crate::ops;
 use crate::program::{Builder, Program, ValueId};
-use crate::text::ast::{Attr, Func, Name, Operand, Stmt, StmtKind, TypeExpr};
+use crate::text::ast::{Attr, Constant, Expr, ExprKind, Func, Name, Operand, Stmt, StmtKind, TypeExpr};
 use crate::text::limits;
 use crate::ty::Type;
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +57,58 @@ struct Frame<'f> {
     returned: bool,
 }
 
+/// How much of a program may still be read: calls of calls of calls multiply.
+pub struct Budget {
+    statements: usize,
+    work: usize,
+}
+
+impl Budget {
+    /// All of it.
+    pub fn new() -> Budget {
+        Budget { statements: limits::MAX_INLINED, work: limits::MAX_WORK }
+    }
+
+    /// Takes from it; false when it is used up.
+    fn spend(&mut self, statements: usize, work: usize) -> bool {
+        let left = self.statements.checked_sub(statements).zip(self.work.checked_sub(work));
+        match left {
+            Some((statements, work)) => {
+                (self.statements, self.work) = (statements, work);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// The work that a statement is: its operands and expressions.
+fn weight(kind: &StmtKind) -> usize {
+    let types = |types: &[TypeExpr]| types.iter().flat_map(|t| &t.dims).map(size).sum::<usize>();
+    match kind {
+        StmtKind::Const { value: Constant::Dense { elements, .. }, ty, .. } => {
+            elements.len() / 8 + types(std::slice::from_ref(ty))
+        }
+        StmtKind::Const { ty, .. } => types(std::slice::from_ref(ty)),
+        StmtKind::Op { results, operands, attrs, types: written, .. } => {
+            let attrs: usize = attrs.iter().map(|a| a.value.as_ref().map_or(0, size)).sum();
+            results.len() + operands.len() + attrs + types(written)
+        }
+        StmtKind::Call { results, args, types: written, .. } => results.len() + args.len() + types(written),
+        StmtKind::Return(results) | StmtKind::Broken { results, .. } => results.len(),
+    }
+}
+
+/// Parts of an expression; its depth is bounded by the parser.
+fn size(e: &Expr) -> usize {
+    1 + match &e.kind {
+        ExprKind::Neg(x) | ExprKind::Ceil(x) => size(x),
+        ExprKind::Binary(_, x, y) => size(x) + size(y),
+        ExprKind::List(items) => items.iter().map(size).sum(),
+        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Name(_) | ExprKind::Text(_) => 0,
+    }
+}
+
 /// Reads one function as the root of a program.
 pub struct Inliner<'m, 'f> {
     module: &'m Module<'f>,
@@ -68,8 +120,8 @@ pub struct Inliner<'m, 'f> {
     suffixes: BTreeMap<String, usize>,
     /// Functions that were read with all arguments known.
     pub checked: &'m mut BTreeSet<usize>,
-    /// Statements that may still be read.
-    pub budget: &'m mut usize,
+    /// What may still be read.
+    pub budget: &'m mut Budget,
 }
 
 impl<'m, 'f> Inliner<'m, 'f> {
@@ -79,7 +131,7 @@ impl<'m, 'f> Inliner<'m, 'f> {
         name: &str,
         findings: &'m mut Findings,
         checked: &'m mut BTreeSet<usize>,
-        budget: &'m mut usize,
+        budget: &'m mut Budget,
     ) -> Inliner<'m, 'f> {
         let builder = Builder::new(name, module.symbols.items.clone());
         Inliner { module, findings, builder, names: BTreeSet::new(), suffixes: BTreeMap::new(), checked, budget }
@@ -115,13 +167,11 @@ impl<'m, 'f> Inliner<'m, 'f> {
                 continue;
             };
             frame.next += 1;
-            if *self.budget == 0 {
+            if !self.budget.spend(1, weight(&stmt.kind)) {
                 let span = stack.first().and_then(|f| func_stmt(self.module, f)).unwrap_or(stmt.at.0);
-                let message = format!("more than {} statements after inlining", limits::MAX_INLINED);
-                self.findings.at("E0509", span, message);
+                self.findings.at("E0509", span, "the program is too large after inlining");
                 return None;
             }
-            *self.budget -= 1;
             match &stmt.kind {
                 StmtKind::Return(results) => {
                     if let Some(after) = func.body.get(frame.next) {
@@ -205,6 +255,9 @@ impl<'m, 'f> Inliner<'m, 'f> {
         if let Some((slot, _)) = frame.values.get(name) {
             return *slot;
         }
+        if !self.findings.is_new("E0101", span) {
+            return None;
+        }
         let func = self.module.funcs[frame.func];
         let later = func.body.iter().flat_map(|s| defined(&s.kind)).find(|n| n.text == name);
         let (message, help) = match later {
@@ -263,6 +316,9 @@ impl<'m, 'f> Inliner<'m, 'f> {
             operands.iter().map(|o| o.name.as_ref().map(|n| self.read(frame, n, o.at.0))).collect();
         let written = self.written(results, types);
         let Some(op) = ops::find(&name.text) else {
+            if !self.findings.is_new("E0103", head) {
+                return Err(Wrong);
+            }
             let help = match self.module.by_name.contains_key(name.text.as_str()) {
                 true => Some(format!("a function is called: `call @{}(...)`", name.text)),
                 false => self.findings.suggest("", &name.text, ops::all().map(|op| op.name)),
@@ -277,6 +333,16 @@ impl<'m, 'f> Inliner<'m, 'f> {
             .map(|v| v.map_or(Ok(None), |slot| slot.map(Some).ok_or(Wrong)))
             .collect::<Result<_, _>>()?;
         let (resolved, written) = (resolved?, written?);
+        let regions = |v: &ValueId| {
+            let structure = self.builder.program.values[v.index()].structure.as_ref();
+            structure.map_or(1, |s| s.support.regions.len().max(1))
+        };
+        let combined = values.iter().flatten().map(regions).fold(1usize, |n, r| n.saturating_mul(r));
+        // The regions of their combination are compared pairwise.
+        if combined > 1 && !self.budget.spend(0, combined.saturating_mul(combined)) {
+            self.findings.at("E0508", head, "the supports of the operators here are put together from too many masks");
+            return Err(Wrong);
+        }
         // An operand left out at the end is the same written or not.
         while values.last().is_some_and(Option::is_none) {
             values.pop();
@@ -317,16 +383,8 @@ impl<'m, 'f> Inliner<'m, 'f> {
             return Err(Wrong);
         }
         for (value, name) in made.iter().zip(results) {
-            let known = &self.builder.program.values[value.index()];
-            self.module.symbols.sized(known.ty.clone(), name.at.0, self.findings)?;
-            let regions = known.structure.as_ref().map(|s| &s.support.regions);
-            let complex = regions.is_some_and(|r| {
-                r.len() > limits::MAX_REGIONS || r.iter().any(|conditions| conditions.len() > limits::MAX_REGIONS)
-            });
-            if complex {
-                self.findings.at("E0508", head, "the support of this operator is put together from too many masks");
-                return Err(Wrong);
-            }
+            let ty = self.builder.ty(*value).clone();
+            self.module.symbols.sized(ty, name.at.0, self.findings)?;
         }
         Ok(())
     }
@@ -357,6 +415,9 @@ impl<'m, 'f> Inliner<'m, 'f> {
         let mut values: Vec<Slot> = args.iter().map(|a| self.read(frame, &a.text, a.at.0)).collect();
         let written = self.written(results, types);
         let Some(&callee) = self.module.by_name.get(name.text.as_str()) else {
+            if !self.findings.is_new("E0104", head) {
+                return Err(Wrong);
+            }
             let help = self.findings.suggest("@", &name.text, self.module.by_name.keys().copied());
             let message = format!("there is no function `@{}`", name.text);
             self.findings.push(Diagnostic { help, ..Diagnostic::at("E0104", head, message) });

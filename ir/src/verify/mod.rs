@@ -24,7 +24,7 @@ use crate::text::ast::{File, Func, ItemKind};
 use crate::text::{limits, parse};
 use dims::{Symbols, Wrong};
 use findings::Findings;
-use inline::{Inliner, Module, Signature};
+use inline::{Budget, Inliner, Module, Signature};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The versions of the format that are read.
@@ -85,11 +85,11 @@ fn check_file(file: &File, broken: bool, findings: &mut Findings) -> Option<Prog
         check_entry(entry, &module, findings);
     }
     let mut checked = BTreeSet::new();
-    let mut budget = limits::MAX_INLINED;
+    let mut budget = Budget::new();
     let mut program = entry
         .and_then(|k| Inliner::new(&module, &module.funcs[k].name.text, findings, &mut checked, &mut budget).run(k));
     // Functions that the entry does not reach are part of the file all the same.
-    let mut budget = limits::MAX_INLINED;
+    let mut budget = Budget::new();
     for k in 0..module.funcs.len() {
         if !checked.contains(&k) {
             Inliner::new(&module, &module.funcs[k].name.text, findings, &mut checked, &mut budget).run(k);

@@ -126,6 +126,13 @@ impl Parser<'_> {
 
     fn factor(&mut self) -> Parsed<Expr> {
         let start = self.start();
+        self.expressions += 1;
+        if self.expressions > limits::MAX_EXPRESSIONS {
+            let message = format!("more than {} numbers and names in expressions", limits::MAX_EXPRESSIONS);
+            let reported = self.report(Diagnostic::at("E0508", self.token.span, message));
+            self.stop();
+            return Err(reported);
+        }
         let kind = match self.token.kind {
             TokenKind::Int | TokenKind::Float => self.number_kind(false, start)?,
             TokenKind::Name if !self.at_keyword() => {
@@ -179,6 +186,7 @@ impl Parser<'_> {
     }
 
     fn number(&mut self, negative: bool, start: usize) -> Parsed<Number> {
+        self.expressions += usize::from(negative);
         let token = self.advance();
         let digits = self.text(token);
         let span = Span::new(start, self.end);

@@ -45,6 +45,8 @@ struct Parser<'s> {
     depth: usize,
     /// Operators of the expression being read.
     operators: usize,
+    /// Numbers and names of all expressions so far.
+    expressions: usize,
     /// Whether the statement being read is within the braces of its attributes.
     in_attrs: bool,
     /// Whether the type being read is within its brackets.
@@ -64,6 +66,7 @@ impl<'s> Parser<'s> {
             statements: 0,
             depth: 0,
             operators: 0,
+            expressions: 0,
             in_attrs: false,
             in_type: false,
         }
