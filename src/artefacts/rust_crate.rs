@@ -76,7 +76,10 @@ pub fn library(i: &Interface) -> String {
     out.push_str(&run(i, &params, &results, has_dims));
     let size = Failure::WorkspaceTooSmall.code();
     let length = Failure::BadLength.code();
-    out.push_str(&format!("const BAD_LENGTH: i32 = {length};\nconst NO_MEMORY: i32 = {size};\n"));
+    let bounds = Failure::DimOutOfBounds.code();
+    out.push_str(&format!(
+        "const BAD_LENGTH: i32 = {length};\nconst NO_MEMORY: i32 = {size};\nconst OUT_OF_BOUNDS: i32 = {bounds};\n"
+    ));
     out
 }
 
@@ -120,6 +123,8 @@ fn run(i: &Interface, params: &[String], results: &[String], has_dims: bool) -> 
          pub fn run({}) -> Result<(), Error> {{\n{bounds}{checks}    \
          // SAFETY: the pointer is to valid dims, or null for a model without any.\n    \
          let bytes = unsafe {{ {name}_workspace_bytes({d}) }};\n    \
+         // The answer to dims that are out of bounds.\n    \
+         if bytes == usize::MAX {{\n        return Err(Error(OUT_OF_BOUNDS));\n    }}\n    \
          let mut workspace = Aligned::new(bytes).ok_or(Error(NO_MEMORY))?;\n    \
          let owner = parallel;\n    \
          let table = owner.as_ref().map(|p| RawParallel {{ ctx: (p as *const &dyn Parallel).cast(), parallel_for: call_parallel }});\n    \

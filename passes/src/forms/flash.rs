@@ -1,6 +1,8 @@
 //! Softmax attention by online softmax: key blocks in order, a running maximum m, denominator l and output O.
 //!
-//!     m' = max(m, max_j s_j)   c = exp(m - m')   l' = c l + sum_j exp(s_j - m')   O' = c O + sum_j exp(s_j - m') v_j
+//! ```text
+//! m' = max(m, max_j s_j)   c = exp(m - m')   l' = c l + sum_j exp(s_j - m')   O' = c O + sum_j exp(s_j - m') v_j
+//! ```
 //!
 //! After Dao et al. (arXiv 2205.14135). Scores are inner products, or any elements that an expression gives. Blocks that
 //! the support lacks are never visited; only blocks that it cuts are tested element by element.

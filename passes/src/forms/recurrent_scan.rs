@@ -1,6 +1,8 @@
 //! Semiseparable operators as a recurrence over a state, one token after another:
 //!
-//!     S_t = exp(a_t) S_{t-1} + b_t x_t^T        y_t = c_t^T S_t
+//! ```text
+//! S_t = exp(a_t) S_{t-1} + b_t x_t^T        y_t = c_t^T S_t
+//! ```
 //!
 //! Exact for every decay, in time linear in the tokens. Tokens are the loop, states the rows of a tile, features (or
 //! channels) its columns.

@@ -1,7 +1,9 @@
 //! Two-dimensional state spaces (`ssm2d`): two states over a grid of variates v and times t,
 //!
-//!     h1[v,t] = A1 h1[v,t-1] + A2 h2[v,t-1] + B1 x[v,t]
-//!     h2[v,t] = A3 h1[v-1,t] + A4 h2[v-1,t] + B2 x[v,t]        y = C1 h1 + C2 h2
+//! ```text
+//! h1[v,t] = A1 h1[v,t-1] + A2 h2[v,t-1] + B1 x[v,t]
+//! h2[v,t] = A3 h1[v-1,t] + A4 h2[v-1,t] + B2 x[v,t]        y = C1 h1 + C2 h2
+//! ```
 //!
 //! Variates in sequence, a scan along each. The states of the variate before are read back from where this grid point
 //! stored them; the state before is carried.

@@ -1,6 +1,8 @@
 //! The inverse of a lower triangular operator, applied by forward substitution over blocks of rows:
 //!
-//!     X_i = solve(L_ii, B_i - sum_{j < i} L_ij X_j)
+//! ```text
+//! X_i = solve(L_ii, B_i - sum_{j < i} L_ij X_j)
+//! ```
 //!
 //! A grid point owns some columns of X and reads back the blocks that it has stored itself. The inverse is never formed.
 
