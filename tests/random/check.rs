@@ -9,9 +9,9 @@ use mixc::ir::program::{Program, ValueId};
 use mixc::ir::reference::{Weights, interpret};
 use mixc::ir::tensor::{Blob, Tensor};
 use mixc::ir::tile::Rounding;
-use mixc::{Error, Model, Request, Runner, Target};
+use mixc::{Error, Model, Request, Runner, Target, inputs};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What became of a program.
 #[derive(Clone, Debug)]
@@ -65,7 +65,7 @@ fn tensors(blobs: &[Blob]) -> Vec<Tensor> {
 
 /// Whether every float that the program makes, results or not, stays far within what its type holds: squares and sums
 /// of a few are formed on the way.
-fn moderate(model: &Model, dims: &DimValues, inputs: &[Tensor]) -> bool {
+fn moderate(model: &Model, dims: &DimValues, inputs: &[Tensor], weights: &Weights) -> bool {
     let float = |v: &ValueId| {
         let ty = model.program.ty(*v);
         ty.as_tensor().is_some() && ty.dtype().is_float()
@@ -78,7 +78,7 @@ fn moderate(model: &Model, dims: &DimValues, inputs: &[Tensor]) -> bool {
     };
     let limits: Vec<f64> = all.iter().map(most).collect();
     let program = Program { results: all, ..model.program.clone() };
-    match interpret(&program, dims, inputs, &Weights::new()) {
+    match interpret(&program, dims, inputs, weights) {
         Ok(values) => values.iter().zip(limits).all(|(t, most)| (0..t.len()).all(|n| t.at(n).abs() < most)),
         Err(_) => false,
     }
@@ -110,7 +110,7 @@ fn jumps(text: &str) -> bool {
 
 /// Floats moved by about the rounding of f32, or of the type where that is shorter.
 fn nudged(source: &Source, inputs: &[Blob], model: &Model) -> Vec<Tensor> {
-    let mut random = mixc::inputs::Random::new(source.seed ^ 0x5555);
+    let mut random = inputs::Random::new(source.seed ^ 0x5555);
     inputs
         .iter()
         .zip(&model.program.params)
@@ -141,11 +141,24 @@ fn caught<T>(f: impl FnOnce() -> T) -> Result<T, String> {
 
 /// Runs `source` everywhere and compares.
 pub fn check(source: &Source) -> Outcome {
-    check_text(&source.text(), &source.inputs(), source)
+    let weights = source.weight_values();
+    if weights.is_empty() {
+        return check_text(&source.text(), &source.inputs(), &[], source);
+    }
+    let path = weight_file();
+    inputs::write(&weights, &path).expect("the target folder is writable");
+    check_text(&source.text(), &source.inputs(), &weights, source)
 }
 
-fn check_text(text: &str, inputs: &[Blob], source: &Source) -> Outcome {
-    let model = match caught(|| Model::from_text(text, "random", Path::new("."), &[])) {
+/// One file a process; programs are checked one after the other.
+fn weight_file() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("random.{}.safetensors", std::process::id()))
+}
+
+fn check_text(text: &str, inputs: &[Blob], weights: &[Blob], source: &Source) -> Outcome {
+    let files = if weights.is_empty() { vec![] } else { vec![weight_file()] };
+    let weights: Weights = weights.iter().enumerate().map(|(k, b)| (format!("out{k}"), b.to_tensor())).collect();
+    let model = match caught(|| Model::from_text(text, "random", Path::new("."), &files)) {
         Err(e) => return fails("the front end panics", e),
         Ok(Err(_)) => return Outcome::Skipped("not well typed"),
         Ok(Ok(m)) => m,
@@ -156,7 +169,7 @@ fn check_text(text: &str, inputs: &[Blob], source: &Source) -> Outcome {
         Ok(Ok(r)) => r,
     };
     let Ok(dims) = reference.dims(inputs) else { return Outcome::Skipped("lengths do not fit") };
-    let run = |inputs: &[Tensor]| interpret(&model.program, &dims, inputs, &Weights::new());
+    let run = |inputs: &[Tensor]| interpret(&model.program, &dims, inputs, &weights);
     let wide = tensors(inputs);
     let want = match caught(|| run(&wide)) {
         Err(e) => return fails("the reference panics", e),
@@ -193,15 +206,14 @@ fn check_text(text: &str, inputs: &[Blob], source: &Source) -> Outcome {
     }
     let allowed = tolerance(&model);
     let body = text.split_once('{').map_or("", |(_, body)| body);
-    let meaningful = moderate(&model, &dims, &wide);
+    let meaningful = moderate(&model, &dims, &wide, &weights);
     // What moving the inputs by their rounding does, times the operations that round on the way.
     let sensitive = || match run(&nudged(source, inputs, &model)) {
         Ok(moved) => difference(&moved, &want).0 * 4.0 > allowed,
         Err(_) => true,
     };
-    let interpreted = |rounding| {
-        caught(|| interpret_lowered(lowered, &dims, &wide, &Weights::new(), rounding).map_err(|e| e.to_string()))
-    };
+    let interpreted =
+        |rounding| caught(|| interpret_lowered(lowered, &dims, &wide, &weights, rounding).map_err(|e| e.to_string()));
     match interpreted(Rounding::Nowhere) {
         Err(e) => return fails("the tile interpreter panics", e),
         Ok(Err(e)) => return fails("the tile interpreter fails", e),
@@ -262,8 +274,9 @@ pub fn must_agree(text: &str, inputs: &[Blob]) -> Result<bool, String> {
         params: vec![],
         statements: vec![],
         results: vec![],
+        weights: false,
     };
-    match check_text(text, inputs, &source) {
+    match check_text(text, inputs, &[], &source) {
         Outcome::Agrees => Ok(true),
         Outcome::Skipped("no native form") => Ok(false),
         Outcome::Skipped(why) => Err(format!("skipped: {why}\n{text}")),

@@ -295,7 +295,7 @@ pub fn program(seed: u64, covered: &mut BTreeMap<&'static str, [usize; 2]>) -> S
     };
     let all = [1, 2, 3, 4, 5, 8, 16, 20, 64, 65];
     let features = (0..3).map(|_| all[random.below(all.len() as i64) as usize]).collect();
-    let source = Source { seed, dims, lengths, params: vec![], statements: vec![], results: vec![] };
+    let source = Source { seed, dims, lengths, params: vec![], statements: vec![], results: vec![], weights: false };
     let mut m = Maker { random, source, values: vec![], next: 0, float, features };
     let only = std::env::var("MIXC_ONLY").unwrap_or_default();
     let only: Vec<&str> = only.split(',').filter(|w| !w.is_empty()).collect();
@@ -357,6 +357,7 @@ pub fn program(seed: u64, covered: &mut BTreeMap<&'static str, [usize; 2]>) -> S
         results.push(results[0].clone());
     }
     m.source.results = results;
+    m.source.weights = m.chance(30);
     m.source
 }
 

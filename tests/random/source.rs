@@ -52,6 +52,8 @@ pub struct Source {
     pub params: Vec<Param>,
     pub statements: Vec<Statement>,
     pub results: Vec<(String, TensorType)>,
+    /// Whether parameters of fixed shape are weights of a file instead.
+    pub weights: bool,
 }
 
 /// Whether `text` names the value `name`.
@@ -78,7 +80,11 @@ impl Source {
         for (name, low, high) in &self.dims {
             out.push_str(&format!("dim {name} = {low}..{high}\n"));
         }
-        let mut params: Vec<String> = self.params.iter().map(|p| format!("%{}: {}", p.name, p.ty)).collect();
+        if self.params.iter().any(|p| self.is_weight(p)) {
+            out.push_str("weights \"random.safetensors\"\n");
+        }
+        let mut params: Vec<String> =
+            self.params.iter().filter(|p| !self.is_weight(p)).map(|p| format!("%{}: {}", p.name, p.ty)).collect();
         for (name, ..) in &self.dims {
             let alone = |p: &Param| p.ty.shape.iter().any(|d| d.as_symbol().is_some_and(|s| s.to_string() == *name));
             if !self.params.iter().any(alone) {
@@ -88,6 +94,9 @@ impl Source {
         let types: Vec<String> = self.results.iter().map(|(_, t)| t.to_string()).collect();
         let types = if types.len() == 1 { types[0].clone() } else { format!("({})", types.join(", ")) };
         out.push_str(&format!("func @main({}) -> {types} {{\n", params.join(", ")));
+        for (k, p) in self.params.iter().filter(|p| self.is_weight(p)).enumerate() {
+            out.push_str(&format!("  const %{} = weight \"out{k}\" : {}\n", p.name, p.ty));
+        }
         for s in &self.statements {
             let names: Vec<String> = s.results.iter().map(|(n, _)| format!("%{n}")).collect();
             // A constant is a statement of another form.
@@ -99,16 +108,27 @@ impl Source {
         out
     }
 
+    fn is_weight(&self, p: &Param) -> bool {
+        self.weights && p.ty.dtype.is_float() && p.ty.shape.iter().all(|d| d.as_constant().is_some())
+    }
+
+    fn numbers(&self, p: &Param) -> Blob {
+        let length = |d: &Dim| usize::try_from(d.eval(&self.lengths).unwrap_or(0)).unwrap_or(0);
+        let seed = p.name.bytes().fold(self.seed, |s, b| s.wrapping_mul(31).wrapping_add(u64::from(b)));
+        let shape: Vec<usize> = p.ty.shape.iter().map(length).collect();
+        tensor(p, &shape, &mut Random::new(seed), &self.lengths).to_blob(p.ty.dtype)
+    }
+
+    /// The weights, named `out0`, `out1`, ...
+    pub fn weight_values(&self) -> Vec<Blob> {
+        self.params.iter().filter(|p| self.is_weight(p)).map(|p| self.numbers(p)).collect()
+    }
+
     /// The inputs; the same whatever else the program has, so that shrinking keeps them.
     pub fn inputs(&self) -> Vec<Blob> {
         let length = |d: &Dim| usize::try_from(d.eval(&self.lengths).unwrap_or(0)).unwrap_or(0);
         let mut all = Vec::new();
-        for p in &self.params {
-            let seed = p.name.bytes().fold(self.seed, |s, b| s.wrapping_mul(31).wrapping_add(u64::from(b)));
-            let mut random = Random::new(seed);
-            let shape: Vec<usize> = p.ty.shape.iter().map(length).collect();
-            all.push(tensor(p, &shape, &mut random, &self.lengths).to_blob(p.ty.dtype));
-        }
+        all.extend(self.params.iter().filter(|p| !self.is_weight(p)).map(|p| self.numbers(p)));
         for (name, ..) in &self.dims {
             let alone = |p: &Param| p.ty.shape.iter().any(|d| d.as_symbol().is_some_and(|s| s.to_string() == *name));
             if !self.params.iter().any(alone) {

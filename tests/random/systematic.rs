@@ -175,7 +175,7 @@ fn every_layer_agrees_at_every_length() {
 /// Square operators of 37 tokens.
 const OPERATORS: &[(&str, &str)] = &[
     ("%q: f32[2, 37, 4], %k: f32[37, 4]", "gram %q, %k {scale = 0.5}"),
-    ("%c: f32[2, 37, 3], %b: f32[2, 37, 3], %a: f32[2, 37]", "semiseparable %c, %b, %a"),
+    ("%left: f32[2, 37, 3], %right: f32[2, 37, 3], %a: f32[2, 37]", "semiseparable %left, %right, %a"),
     ("%u: f32[2, 37], %v: f32[37]", "outer_sum %u, %v"),
     ("%h: f32[2, 9]", "toeplitz %h : mix f32[2, 37, 37]"),
     ("%h: f32[2, 9]", "toeplitz %h {two_sided} : mix f32[2, 37, 37]"),

@@ -333,7 +333,19 @@ impl Context<'_> {
 
     /// Appends a program that writes `written`.
     pub fn emit(&mut self, program: TileProgram, buffers: Vec<BufferId>, written: &[BufferId], form: &str) {
-        let phase = if written.iter().all(|b| self.at_bind[b.index()]) { Phase::Bind } else { Phase::Run };
+        let bound = !reads_lengths(&program) && written.iter().all(|b| self.at_bind[b.index()]);
+        let phase = if bound { Phase::Bind } else { Phase::Run };
+        if !bound {
+            // What looked as if it came from constants alone depends on the call (counts up to a length, a partner that
+            // has one in its shape): it is made by every call.
+            for b in written {
+                self.at_bind[b.index()] = false;
+                let place = &mut self.out.buffers[b.index()].place;
+                if *place == Place::Bound {
+                    *place = Place::Temporary;
+                }
+            }
+        }
         let site = self.site.clone();
         self.out.steps.push(Step { phase, action: Action::Run { program, buffers, form: form.to_string(), site } });
     }
@@ -429,6 +441,17 @@ impl Context<'_> {
         dims.dedup();
         self.out.must_hold = dims;
     }
+}
+
+/// Whether a program depends on a symbol's value, which only a call has.
+fn reads_lengths(program: &TileProgram) -> bool {
+    let mut found = false;
+    program.for_each_expr(&mut |e| {
+        e.visit(&mut |n| {
+            found |= matches!(n.node(), mixc_ir::expr::Node::Dim(d) if d.as_constant().is_none());
+        });
+    });
+    found
 }
 
 /// The buffer that a function of the index is, when it is one as a whole.
