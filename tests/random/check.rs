@@ -220,8 +220,8 @@ fn check_text(text: &str, inputs: &[Blob], weights: &[Blob], source: &Source) ->
         Ok(Ok(got)) if meaningful => {
             let (d, place) = difference(&got, &want);
             let exact = if allowed > 1e-5 { allowed } else { 1e-6 };
-            // Transforms leave the last bits of sums that vanish, which jumps may see.
-            let noise = jumps(body) && (body.contains("fft ") || body.contains("fourier_mix "));
+            // Transforms leave the last bits of sums that vanish, and casts to halves round: jumps may see either.
+            let noise = jumps(body) && (allowed > 1e-5 || body.contains("fft ") || body.contains("fourier_mix "));
             if d > exact && !noise && !sensitive() {
                 return fails("tile programs differ", format!("{place}: {d:.1e}"));
             }

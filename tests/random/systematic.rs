@@ -181,7 +181,7 @@ const OPERATORS: &[(&str, &str)] = &[
     ("%h: f32[2, 9]", "toeplitz %h {two_sided} : mix f32[2, 37, 37]"),
     ("%h: f32[2, 37]", "circulant %h"),
     ("%w: f32[2, 37, 37]", "dense %w"),
-    ("%d: f32[2, 37]", "diagonal %d"),
+    ("%left: f32[2, 37]", "diagonal %left"),
     ("", "identity : mix f32[2, 37, 37]"),
     ("", "shift {by = 5} : mix f32[2, 37, 37]"),
     ("%b: f32[2, 37, 1, 1]", "block_diagonal %b"),
