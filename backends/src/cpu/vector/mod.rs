@@ -14,6 +14,7 @@ mod prepare;
 mod product;
 mod report;
 mod schedule;
+mod simplify;
 mod solve;
 mod steps;
 mod transpose;

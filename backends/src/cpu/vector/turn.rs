@@ -125,7 +125,7 @@ impl Turner {
 
 /// The program as it is compiled, with the forms of its tiles.
 pub fn prepare(program: &TileProgram, width: usize) -> (TileProgram, Forms) {
-    let mut program = program.clone();
+    let mut program = super::simplify::simplify(program);
     let forms = super::lanes::choose(&program, width);
     let body = std::mem::take(&mut program.body);
     let mut turner = Turner { program, forms };
