@@ -64,9 +64,9 @@ pub enum Condition {
     },
     /// j < count.
     FirstColumns(Dim),
-    /// j < n[b], n clamped to 0..=S (`mask_lengths`).
+    /// `j < n[b]`, n clamped to 0..=S (`mask_lengths`).
     Lengths(ValueId),
-    /// s[i] == s[j] (`mask_segments`).
+    /// `s[i] == s[j]` (`mask_segments`).
     Segments(ValueId),
     /// The block of (i, j) is marked (`mask_blocks`).
     Blocks {
@@ -399,7 +399,7 @@ pub struct Structure {
     pub support: Support,
     /// Whether no element is negative.
     pub non_negative: bool,
-    /// Whether M[i,j] depends on i - j alone.
+    /// Whether `M[i,j]` depends on i - j alone.
     pub toeplitz: bool,
     /// Rank of the values, when bounded by a formula (of `gram` the inner length).
     pub rank: Option<Dim>,

@@ -2,7 +2,7 @@
 //!
 //! `expand_layers` -> regions -> canonical spelling -> e-graph -> k best by cost -> program. Everything here maps
 //! programs to programs: which algorithm computes an `apply` is decided after it, by structure. Rules are data
-//! ([`rules`], [`laws`]); every one is checked against the reference interpreter on values and support.
+//! (`rules`, `laws`); every one is checked against the reference interpreter on values and support.
 //!
 //! Promises: the result is well-typed and, with exact rules alone, equal in real arithmetic; equal inputs give equal
 //! outputs; work is bounded by nodes, iterations and programs costed, never by time; what no rule improves is left as

@@ -39,12 +39,12 @@ pub enum Purpose {
 pub struct Rule {
     /// Its name, kebab-case.
     pub name: Cow<'static, str>,
-    /// What is matched ([`super::pattern`] has the notation).
+    /// What is matched (`super::pattern` has the notation).
     pub left: Cow<'static, str>,
     /// What it equals.
     pub right: Cow<'static, str>,
     /// Conditions and computed attributes, separated by semicolons: `full(?m); ?t = product(?s, ?c)`. The names are
-    /// those of [`super::conditions`].
+    /// those of `super::conditions`.
     pub given: Cow<'static, str>,
     /// Exact or not.
     pub exactness: Exactness,
