@@ -54,3 +54,19 @@ fn a_directory_without_a_model_is_named() {
     assert_eq!(output.status.code(), Some(1));
     assert!(error_of(&output).contains("vocab.txt"), "{}", error_of(&output));
 }
+
+/// The compiler's own errors keep the exit codes of the `mixc` command.
+#[test]
+fn errors_of_the_compiler_have_its_exit_codes() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let vocabulary = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n";
+    std::fs::write(directory.path().join("vocab.txt"), vocabulary).expect("writing the vocabulary");
+    let model = directory.path().to_str().expect("a UTF-8 path");
+    let output = minilm(&["--model", model, "a"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_of(&output).contains("config.json"), "{}", error_of(&output));
+    std::fs::write(directory.path().join("config.json"), "{\"model_type\": \"gpt2\"}").expect("writing");
+    let output = minilm(&["--model", model, "a"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(error_of(&output).contains("\"gpt2\" has no importer"), "{}", error_of(&output));
+}

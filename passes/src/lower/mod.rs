@@ -301,10 +301,13 @@ impl Context<'_> {
         }
     }
 
-    /// A value in memory as it is, or moved into a buffer: for readers that go over it many times.
+    /// A value in memory as it is, or moved into a buffer: for readers that go over it many times. Later readers find it
+    /// in the buffer, so that a mask that every layer reads is stored once.
     pub fn read_stored(&mut self, v: ValueId) -> Result<Lambda, Failure> {
         let l = self.read(v)?;
-        self.stored_lambda(&l)
+        let stored = self.stored_lambda(&l)?;
+        self.values[v.index()] = Some(Lowering::Lambda(stored.clone()));
+        Ok(stored)
     }
 
     /// A function of the index that costs next to nothing, stored if need be.
