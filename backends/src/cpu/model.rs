@@ -95,6 +95,12 @@ impl Memory {
         if pointer.is_null() { Err(CallError::Memory) } else { Ok(Memory { pointer, bytes }) }
     }
 
+    /// Memory of someone else, who keeps it; not to be dropped.
+    #[cfg(test)]
+    pub(crate) fn borrowed(bytes: &mut [u8]) -> std::mem::ManuallyDrop<Memory> {
+        std::mem::ManuallyDrop::new(Memory { pointer: bytes.as_mut_ptr(), bytes: bytes.len() })
+    }
+
     fn layout(bytes: usize) -> Option<Layout> {
         Layout::from_size_align(bytes.max(1), ALIGNMENT as usize).ok()
     }

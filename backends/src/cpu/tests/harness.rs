@@ -2,7 +2,7 @@
 
 use super::guarded::Guarded;
 use crate::cpu::vkir::tests::Rng;
-use crate::cpu::{CompiledModel, Parallel};
+use crate::cpu::{CompiledModel, Memory, Parallel};
 use mixc_ir::dim::{Atom, Dim, DimValues};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::Kind;
@@ -104,7 +104,12 @@ pub fn run_guarded(
     let input_bytes: Vec<&[u8]> = inputs.iter().map(|g| g.bytes()).collect();
     let mut output_bytes: Vec<&mut [u8]> = outputs.iter_mut().map(|g| g.bytes_mut()).collect();
     let threads: Option<&dyn Parallel> = if parallel { Some(&TwoThreads) } else { None };
-    model.run(dims, None, &input_bytes, &mut output_bytes, threads).unwrap_or_else(|e| panic!("{e}"));
+    // The workspace ends at a forbidden page as well, and is full of NaN.
+    let bytes = model.workspace_bytes(dims).unwrap_or_else(|e| panic!("{e}"));
+    let mut workspace = Guarded::new(bytes, true);
+    workspace.bytes_mut().fill(0xff);
+    let mut memory = Memory::borrowed(workspace.bytes_mut());
+    model.run_in(dims, None, &input_bytes, &mut output_bytes, &mut memory, threads).unwrap_or_else(|e| panic!("{e}"));
     lowered
         .results
         .iter()
