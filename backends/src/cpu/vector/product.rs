@@ -69,7 +69,7 @@ struct Strides {
 }
 
 /// Register tile: vectors of lanes and rows.
-fn shape(isa: Isa, vectors: usize, across: usize) -> (usize, usize) {
+fn shape(isa: Isa, vectors: usize, across: usize, most_rows: usize) -> (usize, usize) {
     let registers = isa.vector_registers();
     let choices: &[(usize, usize)] = match isa {
         // Measured on Zen 4: all of these reach 98 % of peak from L2.
@@ -86,6 +86,7 @@ fn shape(isa: Isa, vectors: usize, across: usize) -> (usize, usize) {
             *divides.unwrap_or(choices.iter().find(|c| c.0 == most.min(vectors)).unwrap_or(&choices[0]))
         }
     };
+    let rows = rows.min(most_rows);
     // As few register tiles as that takes, of one height as far as possible.
     let blocks = across.div_ceil(rows).max(1);
     (width, across.div_ceil(blocks).clamp(1, rows))
@@ -234,7 +235,10 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     }
     let (lanes, across_extent) = (extent(out, lane), extent(out, across));
     let count = lanes.cap.div_ceil(isa.lanes());
-    let (width, rows) = shape(isa, count, across_extent.cap);
+    // Rows of scalars a multiple of 4096 bytes apart share one set of an eight-way first-level cache; one way is left
+    // for the vectors.
+    let most_rows = if strides.scalar_row % 4096 == 0 && strides.scalar_inner == 4 { 7 } else { usize::MAX };
+    let (width, rows) = shape(isa, count, across_extent.cap, most_rows);
     let mut kernels = Vec::new();
     let mut left = width;
     let mut vectors_done = 0;
