@@ -14,6 +14,7 @@ pub mod recurrent_scan;
 pub mod reduce;
 pub mod scan_2d;
 pub mod top_k;
+pub mod tree_top_k;
 pub mod triangular_inverse;
 
 use crate::lower::lambda::axis_var;
@@ -201,6 +202,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
     ("top_k", "the k greatest of every row by a threshold"),
+    ("tree_top_k", "the keys that a search down a tree keeps for every block of rows, round after round"),
     ("dense", "the product with a matrix of elements, formed block by block"),
     ("gemm", "a product of matrices by packed panels, with what follows joined to it"),
     ("map", "elementwise work"),

@@ -412,6 +412,27 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             let (value, support) = (m.value.clone(), m.support.clone().and(kept));
             Mix { support, ..modified(m, value) }
         }
+        "top_k_tree" => {
+            let m = elements(cx, 0)?;
+            let value = m.value.clone();
+            let m = modified(m, value);
+            let Some(k) = node.attrs.int("k") else {
+                return Err(
+                    cx.fail("the native form of `top_k_tree` needs a plain number `k`; `--target ref` takes any")
+                );
+            };
+            let size = |name: &str| node.attrs.int(name).unwrap_or(1);
+            let dim = |name: &str| node.attrs.dim(name).map_or(Expr::int(0), Expr::from);
+            let search = forms::tree_top_k::Search {
+                k,
+                block_q: size("block_q"),
+                block_k: size("block_k"),
+                sink: dim("sink"),
+                window: dim("window"),
+            };
+            let kept = forms::tree_top_k::kept(cx, &m, &search)?;
+            Mix { support: m.support.clone().and(kept), ..m }
+        }
         other => {
             return Err(cx.fail(format!("this compiler has no native form for `{other}` yet; `--target ref` runs it")));
         }
@@ -448,7 +469,10 @@ fn own_support(
     j: &Expr,
 ) -> Result<Expr, Failure> {
     // These say what they keep or join themselves.
-    if matches!(op.name, "sum" | "times" | "compose" | "transpose" | "add_diagonal" | "top_k" | "permutation") {
+    if matches!(
+        op.name,
+        "sum" | "times" | "compose" | "transpose" | "add_diagonal" | "top_k" | "top_k_tree" | "permutation"
+    ) {
         return Ok(Expr::bool(true));
     }
     let Some(structure) = op.structure else { return Ok(Expr::bool(true)) };
