@@ -63,7 +63,10 @@ fn every_example_agrees_natively() {
 /// Programs run one after the other; all failures are told.
 fn all_agree(programs: impl IntoIterator<Item = (String, DimValues)>) {
     let mut failures = Vec::new();
-    for (text, dims) in programs {
+    for (k, (text, dims)) in programs.into_iter().enumerate() {
+        if k % 100 == 99 && std::env::var("MIXC_REPORT").is_ok() {
+            eprintln!("{} programs", k + 1);
+        }
         let model = match Model::from_text(&text, "systematic", Path::new("."), &[]) {
             Ok(m) => m,
             Err(e) => {
@@ -72,7 +75,11 @@ fn all_agree(programs: impl IntoIterator<Item = (String, DimValues)>) {
             }
         };
         if let Err(e) = must_agree(&text, &inputs::random(&model.program, &dims, 5)) {
-            failures.push(format!("{dims:?}: {e}"));
+            let text = format!("{dims:?}: {e}");
+            if std::env::var("MIXC_REPORT").is_ok() {
+                eprintln!("{text}");
+            }
+            failures.push(text);
         }
     }
     let few: Vec<&str> = failures.iter().take(12).map(String::as_str).collect();
