@@ -430,7 +430,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 sink: dim("sink"),
                 window: dim("window"),
             };
-            let kept = forms::tree_top_k::kept(cx, &m, &search)?;
+            let kept = cx.as_part_of("tree_top_k", |cx| forms::tree_top_k::kept(cx, &m, &search))?;
             Mix { support: m.support.clone().and(kept), ..m }
         }
         other => {

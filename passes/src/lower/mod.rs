@@ -83,6 +83,8 @@ pub struct Context<'a> {
     has_weights: bool,
     /// The name of the value under construction.
     site: String,
+    /// The form that programs under construction are part of, where it borrows the programs of other forms.
+    part_of: Option<&'static str>,
     span: mixc_ir::diag::Span,
 }
 
@@ -98,6 +100,7 @@ pub fn lower(source: &Program, settings: &Settings) -> Result<Lowered, Vec<Failu
         at_bind: Vec::new(),
         has_weights: source.nodes.iter().any(|n| matches!(n.kind, NodeKind::Const(Const::Weight(_)))),
         site: String::new(),
+        part_of: None,
         span: Default::default(),
     };
     let mut failures = Vec::new();
@@ -350,7 +353,16 @@ impl Context<'_> {
             }
         }
         let site = self.site.clone();
-        self.out.steps.push(Step { phase, action: Action::Run { program, buffers, form: form.to_string(), site } });
+        let form = self.part_of.unwrap_or(form).to_string();
+        self.out.steps.push(Step { phase, action: Action::Run { program, buffers, form, site } });
+    }
+
+    /// Programs that `f` appends are part of `form`, whichever form writes them.
+    pub fn as_part_of<T>(&mut self, form: &'static str, f: impl FnOnce(&mut Self) -> T) -> T {
+        let outer = self.part_of.replace(form);
+        let made = f(self);
+        self.part_of = outer;
+        made
     }
 
     /// Appends a check of ids.
