@@ -109,6 +109,21 @@ fn tokens(text: &str) -> Vec<&str> {
     out
 }
 
+/// A dim expression of this depth at most.
+fn dim(random: &mut Random, depth: usize) -> String {
+    let inner = |random: &mut Random| dim(random, depth - 1);
+    match if depth == 0 { random.below(3) } else { random.below(10) } {
+        0 => "T".into(),
+        1 => "P".into(),
+        2 => random.below(20).to_string(),
+        3 => format!("-{}", inner(random)),
+        4 => format!("({})", inner(random)),
+        5 => format!("ceil({}/{})", inner(random), 1 + random.below(9)),
+        6 => format!("({})/{}", inner(random), 1 + random.below(9)),
+        n => format!("({}){}({})", inner(random), ["+", "-", "*"][n - 7], inner(random)),
+    }
+}
+
 /// A text of the corpus with a few changes.
 pub fn text(random: &mut Random, corpus: &[String]) -> Vec<u8> {
     let source = random.pick(corpus).clone();
@@ -118,7 +133,7 @@ pub fn text(random: &mut Random, corpus: &[String]) -> Vec<u8> {
     for _ in 0..1 + random.below(4) {
         let at = random.below(parts.len() + 1);
         let end = (at + random.below(6)).min(parts.len());
-        match random.below(12) {
+        match random.below(14) {
             0 => drop(parts.drain(at..end)),
             1 => {
                 let copy = parts[at..end].to_vec();
@@ -153,15 +168,38 @@ pub fn text(random: &mut Random, corpus: &[String]) -> Vec<u8> {
                 // Numbers are where shapes go wrong.
                 let digits = |p: &String| p.bytes().all(|b| b.is_ascii_digit());
                 if let Some(near) = parts[at..].iter().position(digits) {
-                    let number = match random.below(6) {
+                    parts[at + near] = match random.below(3) {
                         0 => random.below(20).to_string(),
-                        1 => "T".into(),
-                        2 => "T+1".into(),
-                        3 => "2*T".into(),
-                        4 => "T/3".into(),
-                        _ => random.pick(&WORDS).to_string(),
+                        1 => random.pick(&WORDS).to_string(),
+                        _ => dim(random, 3),
                     };
-                    parts[at + near] = number;
+                }
+            }
+            11 => {
+                // A dim in the place of every use of one symbol or number, so that shapes still fit each other.
+                let dims = |p: &String| p == "T" || p == "P" || (p.len() < 4 && p.bytes().all(|b| b.is_ascii_digit()));
+                if let Some(near) = parts[at..].iter().position(dims) {
+                    let (old, new) = (parts[at + near].clone(), dim(random, 3));
+                    // Declarations and attributes keep their numbers.
+                    let mut brackets = 0usize;
+                    for part in &mut parts {
+                        match part.as_str() {
+                            "[" => brackets += 1,
+                            "]" => brackets = brackets.saturating_sub(1),
+                            _ if brackets > 0 && *part == old => *part = new.clone(),
+                            _ => {}
+                        }
+                    }
+                }
+            }
+            12 => {
+                // An attribute once more, beside itself.
+                if let Some(near) = parts[at..].iter().position(|p| p == "{") {
+                    let from = at + near + 1;
+                    let length = parts[from..].iter().position(|p| p == "," || p == "}").unwrap_or(0);
+                    let mut copy = parts[from..from + length].to_vec();
+                    copy.push(", ".into());
+                    parts.splice(from..from, copy);
                 }
             }
             _ => {
@@ -182,8 +220,39 @@ pub fn text(random: &mut Random, corpus: &[String]) -> Vec<u8> {
     bytes
 }
 
-/// A weight file with a few changes.
+/// `n`, or once in a while a number near it.
+fn slip(random: &mut Random, n: usize) -> usize {
+    if random.below(20) == 0 { (n + random.below(9)).saturating_sub(4) } else { n }
+}
+
+/// A weight file that is right but for what was drawn wrongly: each number once in a while by a little.
+fn drawn(random: &mut Random) -> Vec<u8> {
+    const TYPES: [(&str, usize); 8] =
+        [("F32", 4), ("BF16", 2), ("F64", 8), ("I64", 8), ("BOOL", 1), ("U8", 1), ("F8_E4M3", 1), ("I32", 4)];
+    let (mut header, mut data) = (Vec::new(), 0usize);
+    for k in 0..1 + random.below(5) {
+        let (dtype, size) = *random.pick(&TYPES);
+        let (rows, cols) = (random.below(4), 1 + random.below(6));
+        let begin = slip(random, data);
+        let end = slip(random, begin + rows * cols * size);
+        let name = slip(random, k);
+        header.push(format!(
+            "\"w{name}\":{{\"dtype\":\"{dtype}\",\"shape\":[{rows},{cols}],\"data_offsets\":[{begin},{end}]}}"
+        ));
+        data = end;
+    }
+    let header = format!("{{{}}}", header.join(","));
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.resize(bytes.len() + data, 7);
+    bytes
+}
+
+/// A weight file with a few changes, or drawn anew.
 pub fn weights(random: &mut Random, corpus: &[Vec<u8>]) -> Vec<u8> {
+    if random.below(3) == 0 {
+        return drawn(random);
+    }
     let mut bytes = random.pick(corpus).clone();
     let length = bytes.first_chunk::<8>().map_or(0, |n| u64::from_le_bytes(*n)) as usize;
     let header = 8..(8 + length).min(bytes.len());

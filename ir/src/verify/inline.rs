@@ -3,15 +3,16 @@
 //! Frames stand on a stack of their own, so that long chains of calls need no deep recursion. A statement with an error
 //! leaves poisoned results behind; whatever reads one is passed over in silence.
 
+use super::budget::Budget;
 use super::dims::{Symbols, Wrong};
 use super::findings::Findings;
 use super::recursion::Groups;
-use super::{attributes, constants};
+use super::{attributes, budget, constants};
 use crate::diag::{Diagnostic, Fault, Place, Span};
 use crate::op::Op;
 use crate::ops;
 use crate::program::{Builder, Program, ValueId};
-use crate::text::ast::{Attr, Constant, Expr, ExprKind, Func, Name, Operand, Stmt, StmtKind, TypeExpr};
+use crate::text::ast::{Attr, Func, Name, Operand, Stmt, StmtKind, TypeExpr};
 use crate::text::limits;
 use crate::ty::Type;
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,58 +56,6 @@ struct Frame<'f> {
     first: usize,
     /// Whether a `return` was met that did not parse.
     returned: bool,
-}
-
-/// How much of a program may still be read: calls of calls of calls multiply.
-pub struct Budget {
-    statements: usize,
-    work: usize,
-}
-
-impl Budget {
-    /// All of it.
-    pub fn new() -> Budget {
-        Budget { statements: limits::MAX_INLINED, work: limits::MAX_WORK }
-    }
-
-    /// Takes from it; false when it is used up.
-    fn spend(&mut self, statements: usize, work: usize) -> bool {
-        let left = self.statements.checked_sub(statements).zip(self.work.checked_sub(work));
-        match left {
-            Some((statements, work)) => {
-                (self.statements, self.work) = (statements, work);
-                true
-            }
-            None => false,
-        }
-    }
-}
-
-/// The work that a statement is: its operands and expressions.
-fn weight(kind: &StmtKind) -> usize {
-    let types = |types: &[TypeExpr]| types.iter().flat_map(|t| &t.dims).map(size).sum::<usize>();
-    match kind {
-        StmtKind::Const { value: Constant::Dense { elements, .. }, ty, .. } => {
-            elements.len() / 8 + types(std::slice::from_ref(ty))
-        }
-        StmtKind::Const { ty, .. } => types(std::slice::from_ref(ty)),
-        StmtKind::Op { results, operands, attrs, types: written, .. } => {
-            let attrs: usize = attrs.iter().map(|a| a.value.as_ref().map_or(0, size)).sum();
-            results.len() + operands.len() + attrs + types(written)
-        }
-        StmtKind::Call { results, args, types: written, .. } => results.len() + args.len() + types(written),
-        StmtKind::Return(results) | StmtKind::Broken { results, .. } => results.len(),
-    }
-}
-
-/// Parts of an expression; its depth is bounded by the parser.
-fn size(e: &Expr) -> usize {
-    1 + match &e.kind {
-        ExprKind::Neg(x) | ExprKind::Ceil(x) => size(x),
-        ExprKind::Binary(_, x, y) => size(x) + size(y),
-        ExprKind::List(items) => items.iter().map(size).sum(),
-        ExprKind::Int(_) | ExprKind::Float(_) | ExprKind::Name(_) | ExprKind::Text(_) => 0,
-    }
 }
 
 /// Reads one function as the root of a program.
@@ -167,7 +116,7 @@ impl<'m, 'f> Inliner<'m, 'f> {
                 continue;
             };
             frame.next += 1;
-            if !self.budget.spend(1, weight(&stmt.kind)) {
+            if !self.budget.spend(1, budget::weight(&stmt.kind)) {
                 let span = stack.first().and_then(|f| func_stmt(self.module, f)).unwrap_or(stmt.at.0);
                 self.findings.at("E0509", span, "the program is too large after inlining");
                 return None;

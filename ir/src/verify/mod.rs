@@ -6,6 +6,7 @@
 //! inlines.
 
 mod attributes;
+mod budget;
 pub mod codes;
 mod constants;
 mod determine;
@@ -22,9 +23,10 @@ use crate::diag::Diagnostic;
 use crate::program::Program;
 use crate::text::ast::{File, Func, ItemKind};
 use crate::text::{limits, parse};
+use budget::Budget;
 use dims::{Symbols, Wrong};
 use findings::Findings;
-use inline::{Budget, Inliner, Module, Signature};
+use inline::{Inliner, Module, Signature};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The versions of the format that are read.
