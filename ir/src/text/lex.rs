@@ -248,7 +248,7 @@ impl<'s> Lexer<'s> {
             }
         }
         self.at += 1;
-        if self.at - start > limits::MAX_STRING {
+        if self.at - start > limits::MAX_LITERAL {
             let message = format!("a string of {} bytes; at most {} are allowed", self.at - start, limits::MAX_STRING);
             return self.bad("E0508", start, message, "");
         }

@@ -19,9 +19,12 @@ pub const MAX_LIST: usize = 4096;
 pub const MAX_DENSE: usize = 1 << 20;
 /// Bytes of a name.
 pub const MAX_NAME: usize = 256;
-/// Bytes of a string literal.
+/// Bytes of a string, escapes resolved.
 pub const MAX_STRING: usize = 4096;
-/// Nesting of parentheses and brackets in an expression or literal.
+/// Bytes of a string literal as written: an escape has at most ten for one (`\u{00001f}`).
+pub const MAX_LITERAL: usize = 10 * MAX_STRING + 2;
+/// Nesting of parentheses and brackets in an expression or literal. Parentheses around a negative are not counted: the
+/// canonical text has some where others are written without, and [`MAX_OPERATORS`] bounds them.
 pub const MAX_DEPTH: usize = 32;
 /// Operators of an expression.
 pub const MAX_OPERATORS: usize = 128;

@@ -37,5 +37,14 @@ pub fn source(bytes: &[u8]) -> Result<&str, Diagnostic> {
 /// The canonical text of a source text, comments kept, or what is wrong with its syntax.
 pub fn format(source: &str) -> Result<String, Vec<Diagnostic>> {
     let (file, diagnostics) = parse(source);
-    if diagnostics.is_empty() { Ok(print(&file)) } else { Err(diagnostics) }
+    if !diagnostics.is_empty() {
+        return Err(diagnostics);
+    }
+    let text = print(&file);
+    if text.len() > limits::MAX_FILE_BYTES {
+        let message =
+            format!("the canonical text has {} bytes; at most {} are read", text.len(), limits::MAX_FILE_BYTES);
+        return Err(vec![Diagnostic::global("E0008", message).help("large constants belong into a weight file")]);
+    }
+    Ok(text)
 }

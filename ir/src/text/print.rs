@@ -226,6 +226,15 @@ pub fn expr(e: &Expr) -> String {
     out
 }
 
+/// Whether the first factor of a product is a number.
+fn starts_with_number(x: &Expr) -> bool {
+    match &x.kind {
+        ExprKind::Int(_) | ExprKind::Float(_) => true,
+        ExprKind::Binary(Binary::Mul | Binary::Div, left, _) => starts_with_number(left),
+        _ => false,
+    }
+}
+
 /// Where an expression stands, which decides about parentheses.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
@@ -263,11 +272,15 @@ fn write_expr(e: &Expr, place: Place, out: &mut String) {
         ExprKind::Neg(x) => {
             out.push('-');
             // A digit behind the minus sign would be read as a negative number.
-            let bare = matches!(x.kind, ExprKind::Name(_) | ExprKind::Ceil(_));
+            let bare = match x.kind {
+                ExprKind::Name(_) | ExprKind::Ceil(_) => true,
+                ExprKind::Binary(Binary::Mul | Binary::Div, ..) => !starts_with_number(x),
+                _ => false,
+            };
             if !bare {
                 out.push('(');
             }
-            write_expr(x, Place::Start, out);
+            write_expr(x, if bare { Place::First } else { Place::Start }, out);
             if !bare {
                 out.push(')');
             }

@@ -319,10 +319,34 @@ fn an_error_in_a_parameter_leaves_the_others() {
 }
 
 #[test]
+fn canonical_text_is_within_the_limits_that_the_written_one_kept() {
+    let deepest =
+        |inner: &str| format!("{}{inner}{}", "ceil(".repeat(limits::MAX_DEPTH), ")".repeat(limits::MAX_DEPTH));
+    for inner in ["T--3", "-T*P", "--T*P", "-T/-P", "2*-T", "P+-3*T", "-(-T)*-2", "---T", "-2*T"] {
+        let text = format!("dim T = 1..{}\n", deepest(inner));
+        let printed = format(&text).unwrap_or_else(|e| panic!("{inner}: {e:?}"));
+        assert_eq!(format(&printed).as_ref(), Ok(&printed), "{inner}");
+        assert_eq!(parse(&printed).0, parse(&text).0, "{inner}");
+    }
+    for (c, most) in [("\u{1}", limits::MAX_STRING), ("\"", limits::MAX_STRING), ("é", limits::MAX_STRING / 2)] {
+        let literal = |n: usize| format!("weights {}\n", super::quote(&c.repeat(n)));
+        assert!(format(&literal(most)).is_ok());
+        assert_eq!(format(&literal(most + 1)).unwrap_err()[0].code, "E0508");
+    }
+    // Commas grow by a space each, which here is too much for a file.
+    let line = format!("%y=a {}\n", vec!["%x"; 170].join(","));
+    let tight = format!("func @f(%x:f32[2])->f32[2]{{\n{}return %x\n}}\n", line.repeat(30_000));
+    assert!(tight.len() < limits::MAX_FILE_BYTES && parse(&tight).1.is_empty());
+    assert_eq!(format(&tight).unwrap_err()[0].code, "E0008");
+}
+
+#[test]
 fn deep_and_long_inputs_are_refused_fast() {
     let started = std::time::Instant::now();
     let n = 1_000_000;
-    for (open, code) in [("(", "E0007"), ("[", "E0007"), ("-", "E0007"), ("ceil(", "E0007"), ("1+", "E0508")] {
+    for (open, code) in
+        [("(", "E0007"), ("[", "E0007"), ("-", "E0508"), ("(-", "E0508"), ("ceil(", "E0007"), ("1+", "E0508")]
+    {
         let deep = open.repeat(n);
         for text in [
             format!("dim T = {deep}"),

@@ -155,7 +155,8 @@ impl Parser<'_> {
                 if matches!(self.token.kind, TokenKind::Int | TokenKind::Float) {
                     return self.negative(start);
                 }
-                ExprKind::Neg(Box::new(self.nested(Self::factor)?))
+                // As deep as there are operators, which are counted.
+                ExprKind::Neg(Box::new(self.factor()?))
             }
             _ => return Err(self.expected("a number, a name or `(`")),
         };
@@ -163,12 +164,23 @@ impl Parser<'_> {
     }
 
     fn parenthesised(&mut self) -> Parsed<Expr> {
-        self.nested(|p| {
-            p.advance();
-            let inner = p.sum()?;
-            p.expect(TokenKind::RightParen, "`)`")?;
-            Ok(inner)
-        })
+        let open = self.advance().span;
+        if !self.at(TokenKind::Minus) {
+            if self.depth >= limits::MAX_DEPTH {
+                return Err(self.too_deep(open));
+            }
+            self.depth += 1;
+            let inner = self.sum();
+            self.depth -= 1;
+            return self.closed(inner?);
+        }
+        let inner = self.sum()?;
+        self.closed(inner)
+    }
+
+    fn closed(&mut self, inner: Expr) -> Parsed<Expr> {
+        self.expect(TokenKind::RightParen, "`)`")?;
+        Ok(inner)
     }
 
     /// The number at the present token, negated; the minus sign stood at `start`.
@@ -212,6 +224,10 @@ impl Parser<'_> {
     pub(super) fn string(&mut self) -> Parsed<Text> {
         let token = self.expect(TokenKind::Str, "a string in double quotes")?;
         match unescape(self.text(token)) {
+            Ok(text) if text.len() > limits::MAX_STRING => {
+                let message = format!("a string of {} bytes; at most {} are allowed", text.len(), limits::MAX_STRING);
+                Err(self.report(Diagnostic::at("E0508", token.span, message)))
+            }
             Ok(text) => Ok(Text { text, at: At(token.span) }),
             Err((from, to)) => {
                 let start = token.span.start as usize;
