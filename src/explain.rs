@@ -29,6 +29,21 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
+/// A form that was considered for an application.
+#[derive(Clone, Debug)]
+pub struct FormChoice {
+    /// The value it computes.
+    pub site: String,
+    /// The form.
+    pub form: String,
+    /// Reckoned microseconds.
+    pub cost_us: f64,
+    /// Bytes moved by all accesses to tensors.
+    pub bytes: f64,
+    /// Whether it is what runs.
+    pub chosen: bool,
+}
+
 /// A tile program that runs.
 #[derive(Clone, Debug)]
 pub struct Kernel {
@@ -65,6 +80,8 @@ pub struct Explanation {
     pub rules: Vec<AppliedRule>,
     /// What was considered, the cheapest first.
     pub candidates: Vec<Candidate>,
+    /// Forms that were considered wherever several apply, the cheapest first at each value.
+    pub forms: Vec<FormChoice>,
     /// What runs, in order.
     pub kernels: Vec<Kernel>,
     /// Bytes of temporaries.
@@ -123,6 +140,13 @@ pub fn explain(c: &Compilation, request: &Request, target: &str) -> Explanation 
             chosen: k == 0,
         })
         .collect();
+    let forms = c.choices.iter().map(|f| FormChoice {
+        site: format!("%{}", f.site),
+        form: f.form.to_string(),
+        cost_us: f.seconds * 1e6,
+        bytes: f.bytes,
+        chosen: f.chosen,
+    });
     let arena = mixc_ir::plan::layout(&c.lowered, Phase::Run, &dims).map_or(0, |(_, bytes)| bytes);
     let live = mixc_ir::plan::max_live_bytes(&c.lowered, Phase::Run, &dims).unwrap_or(0);
     Explanation {
@@ -132,6 +156,7 @@ pub fn explain(c: &Compilation, request: &Request, target: &str) -> Explanation 
         dims,
         rules,
         candidates,
+        forms: forms.collect(),
         kernels,
         arena_bytes: arena,
         max_live_bytes: live,
@@ -154,11 +179,16 @@ impl Explanation {
                 })
             })
             .collect();
-        let sites: Vec<Value> = self
+        let considered = self
+            .forms
+            .iter()
+            .map(|f| json!({ "site": f.site, "form": f.form, "cost_us": f.cost_us, "chosen": f.chosen }));
+        let alone = self
             .kernels
             .iter()
-            .map(|k| json!({ "site": k.site, "form": k.form, "cost_us": k.cost_us, "chosen": true }))
-            .collect();
+            .filter(|k| self.forms.iter().all(|f| f.site != k.site))
+            .map(|k| json!({ "site": k.site, "form": k.form, "cost_us": k.cost_us, "chosen": true }));
+        let sites: Vec<Value> = considered.chain(alone).collect();
         let programs: Vec<Value> = self
             .candidates
             .iter()

@@ -49,6 +49,8 @@ pub struct Compilation {
     pub rewritten: rewrite::Rewritten,
     /// Tile programs with the memory plan.
     pub lowered: Lowered,
+    /// Forms that were considered wherever several apply, the cheapest first.
+    pub choices: Vec<forms::Candidate>,
 }
 
 /// A stage that can be printed.
@@ -76,10 +78,11 @@ pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
     let cost = |candidate: &Program| lower::lower(candidate, &settings).ok().map(|l| forms::cost(&l, &typical));
     let limits = rewrite::RewriteSettings { approximations: request.approximations()?, ..Default::default() };
     let rewritten = rewrite::rewrite(&expanded, &limits, &cost);
-    let mut lowered = lower::lower(&rewritten.program, &settings).map_err(|d| model.rejected(d))?;
+    let (mut lowered, choices) =
+        lower::lower_with_candidates(&rewritten.program, &settings).map_err(|d| model.rejected(d))?;
     lowered.plan = memory::plan(&lowered, &typical)
         .map_err(|problems| Error::Bug(format!("the memory plan breaks its rules: {problems:?}")))?;
-    Ok(Compilation { program, expanded, rewritten, lowered })
+    Ok(Compilation { program, expanded, rewritten, lowered, choices })
 }
 
 /// A stage's result as text.

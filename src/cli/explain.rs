@@ -59,6 +59,20 @@ fn text(e: &Explanation) -> String {
         }
         out.push_str(&output::table(&rows));
     }
+    if !e.forms.is_empty() {
+        out.push_str("\nForms\n");
+        let mut rows = vec![["", "site", "form", "cost us", "KiB moved"].map(String::from).to_vec()];
+        for f in &e.forms {
+            rows.push(vec![
+                if f.chosen { "chosen" } else { "" }.into(),
+                f.site.clone(),
+                f.form.clone(),
+                format!("{:.1}", f.cost_us),
+                format!("{:.0}", f.bytes / 1024.0),
+            ]);
+        }
+        out.push_str(&output::table(&rows));
+    }
     out.push_str("\nKernels\n");
     let heading = ["form", "site", "tile", "Mflop", "KiB moved", "KiB at least", "cost us"];
     let mut rows = vec![heading.map(String::from).to_vec()];

@@ -4,6 +4,7 @@
 //! users can join its last store.
 
 pub mod blocks;
+pub mod choice;
 pub mod cumulate;
 pub mod dense;
 pub mod flash;
@@ -16,6 +17,8 @@ pub mod scan_2d;
 pub mod top_k;
 pub mod tree_top_k;
 pub mod triangular_inverse;
+
+pub use choice::{Candidate, apply};
 
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, axes};
@@ -144,38 +147,8 @@ pub struct ApplyForm {
     pub open: fn(&mut Context<'_>, &Apply, &[Dim], DType) -> Result<Producer, Failure>,
 }
 
-/// All, the more special first; the last one takes every plain operator.
+/// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
 pub static APPLY_FORMS: &[&ApplyForm] = &[&flash::FORM, &recurrent_scan::FORM, &triangular_inverse::FORM, &dense::FORM];
-
-/// The application of an operator, by the first form that is wanted and applies.
-pub fn apply(
-    cx: &mut Context<'_>,
-    mix: &Mix,
-    x: &Lambda,
-    channelwise: bool,
-    shape: &[Dim],
-    dtype: DType,
-) -> Result<Producer, Failure> {
-    let x = cx.stored_or_generated(x)?;
-    let batch = shape[..shape.len() - 2].to_vec();
-    let apply = Apply { mix: mix.clone(), x, channelwise, batch };
-    let wanted = cx.settings.force_form.clone();
-    let fits = |f: &&&ApplyForm| (f.applies)(cx, &apply);
-    let chosen = match wanted {
-        Some(name) => APPLY_FORMS.iter().filter(|f| f.name == name).find(fits),
-        None => None,
-    }
-    .or_else(|| APPLY_FORMS.iter().find(fits));
-    match chosen {
-        Some(form) => (form.open)(cx, &apply, shape, dtype),
-        None => {
-            // Not a matrix of elements in a way that some form knows: make it one.
-            let plain = crate::lower::materialise(cx, mix)?;
-            let apply = Apply { mix: plain, ..apply };
-            (dense::FORM.open)(cx, &apply, shape, dtype)
-        }
-    }
-}
 
 /// Operations that are lowered as they are although they have an expansion: one kernel does them better.
 pub fn lowers_whole(op: &str) -> bool {

@@ -85,11 +85,21 @@ pub struct Context<'a> {
     site: String,
     /// The form that programs under construction are part of, where it borrows the programs of other forms.
     part_of: Option<&'static str>,
+    /// Forms that were considered where several apply.
+    candidates: Vec<forms::Candidate>,
     span: mixc_ir::diag::Span,
 }
 
 /// Lowers a program whose layers are expanded as far as forms want them.
 pub fn lower(source: &Program, settings: &Settings) -> Result<Lowered, Vec<Failure>> {
+    lower_with_candidates(source, settings).map(|(lowered, _)| lowered)
+}
+
+/// As [`lower`], with the forms that were considered wherever several apply.
+pub fn lower_with_candidates(
+    source: &Program,
+    settings: &Settings,
+) -> Result<(Lowered, Vec<forms::Candidate>), Vec<Failure>> {
     let mut cx = Context {
         source,
         settings,
@@ -101,6 +111,7 @@ pub fn lower(source: &Program, settings: &Settings) -> Result<Lowered, Vec<Failu
         has_weights: source.nodes.iter().any(|n| matches!(n.kind, NodeKind::Const(Const::Weight(_)))),
         site: String::new(),
         part_of: None,
+        candidates: Vec::new(),
         span: Default::default(),
     };
     let mut failures = Vec::new();
@@ -124,7 +135,7 @@ pub fn lower(source: &Program, settings: &Settings) -> Result<Lowered, Vec<Failu
     cx.bind_weights().map_err(|f| vec![f])?;
     cx.out.steps.sort_by_key(|s| s.phase);
     cx.must_hold();
-    Ok(cx.out)
+    Ok((cx.out, cx.candidates))
 }
 
 fn count_uses(p: &Program) -> Vec<usize> {
@@ -363,6 +374,24 @@ impl Context<'_> {
         let made = f(self);
         self.part_of = outer;
         made
+    }
+
+    /// Steps that `f` appends, all traces of it taken back; `None` when it fails.
+    pub fn trial<T>(&mut self, f: impl FnOnce(&mut Self) -> Result<T, Failure>) -> Option<Vec<Step>> {
+        let (buffers, steps, candidates) = (self.out.buffers.len(), self.out.steps.len(), self.candidates.len());
+        let part_of = self.part_of;
+        let made = f(self);
+        let appended = self.out.steps.split_off(steps);
+        self.out.buffers.truncate(buffers);
+        self.at_bind.truncate(buffers);
+        self.candidates.truncate(candidates);
+        self.part_of = part_of;
+        made.ok().map(|_| appended)
+    }
+
+    /// Records a form that was considered for the value under construction.
+    pub fn consider(&mut self, candidate: forms::Candidate) {
+        self.candidates.push(forms::Candidate { site: self.site.clone(), ..candidate });
     }
 
     /// Appends a check of ids.

@@ -1,0 +1,92 @@
+//! Which form an application takes: of those that apply the one whose tile programs cost least at the typical lengths.
+//!
+//! Every form is written down in a trial that leaves no trace in the model. Costs come from walking the programs alone;
+//! no form knows its own. A form that is asked for by name is taken wherever it applies.
+
+use super::{APPLY_FORMS, Apply, ApplyForm, dense, emit};
+use crate::lower::{Context, Failure, Lambda, Mix, Producer};
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::lowered::{Action, Phase, Step};
+use mixc_ir::machine::Machine;
+
+/// A form that was considered for an application.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// The value that is computed.
+    pub site: String,
+    /// The form's name in the catalogue.
+    pub form: &'static str,
+    /// Reckoned seconds of a call at the typical lengths, one thread.
+    pub seconds: f64,
+    /// Bytes that its programs move.
+    pub bytes: f64,
+    /// Whether it is what runs.
+    pub chosen: bool,
+}
+
+/// The application of an operator, by the form that is wanted or else the cheapest of those that apply.
+pub fn apply(
+    cx: &mut Context<'_>,
+    mix: &Mix,
+    x: &Lambda,
+    channelwise: bool,
+    shape: &[Dim],
+    dtype: DType,
+) -> Result<Producer, Failure> {
+    let x = cx.stored_or_generated(x)?;
+    let batch = shape[..shape.len() - 2].to_vec();
+    let apply = Apply { mix: mix.clone(), x, channelwise, batch };
+    let fits: Vec<&ApplyForm> = APPLY_FORMS.iter().copied().filter(|f| (f.applies)(cx, &apply)).collect();
+    let wanted = cx.settings.force_form.as_ref().and_then(|name| fits.iter().position(|f| f.name == name.as_str()));
+    match (wanted, fits.as_slice()) {
+        (Some(k), _) => (fits[k].open)(cx, &apply, shape, dtype),
+        (None, []) => {
+            // Not a matrix of elements in a way that some form knows: make it one.
+            let plain = crate::lower::materialise(cx, mix)?;
+            let apply = Apply { mix: plain, ..apply };
+            (dense::FORM.open)(cx, &apply, shape, dtype)
+        }
+        (None, [one]) => (one.open)(cx, &apply, shape, dtype),
+        (None, several) => {
+            let best = cheapest(cx, several, &apply, shape, dtype);
+            (several[best].open)(cx, &apply, shape, dtype)
+        }
+    }
+}
+
+/// The number of the cheapest form; the earlier of equals. What was considered is recorded, the cheapest first.
+fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[Dim], dtype: DType) -> usize {
+    let tried: Vec<Option<(f64, f64)>> = forms
+        .iter()
+        .map(|form| {
+            cx.trial(|cx| {
+                let producer = (form.open)(cx, apply, shape, dtype)?;
+                emit(cx, producer)
+            })
+            .map(|steps| reckoned(cx, &steps))
+        })
+        .collect();
+    let mut order: Vec<usize> = (0..forms.len()).filter(|k| tried[*k].is_some()).collect();
+    let seconds = |k: usize| tried[k].map_or(f64::INFINITY, |(seconds, _)| seconds);
+    order.sort_by(|a, b| seconds(*a).total_cmp(&seconds(*b)));
+    let best = order.first().copied().unwrap_or(0);
+    for k in order {
+        let (seconds, bytes) = tried[k].unwrap_or_default();
+        cx.consider(Candidate { site: String::new(), form: forms[k].name, seconds, bytes, chosen: k == best });
+    }
+    best
+}
+
+/// Seconds and bytes moved of a call's steps at the typical lengths.
+fn reckoned(cx: &Context<'_>, steps: &[Step]) -> (f64, f64) {
+    let machine = Machine::zen4();
+    let mut sum = (0.0, 0.0);
+    for step in steps.iter().filter(|s| s.phase == Phase::Run) {
+        let Action::Run { program, .. } = &step.action else { continue };
+        let cost = mixc_ir::tile::cost(program, &cx.settings.typical);
+        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| (c.seconds(&machine, 1), c.moved()));
+        sum = (sum.0 + seconds, sum.1 + bytes);
+    }
+    sum
+}
