@@ -292,8 +292,10 @@ fn modifier(m: &mut Maker, name: &str) -> Option<Proposal> {
             one(format!("row_normalize {a}{eps}"))
         }
         "top_k" => {
-            let (a, _) = m.operator(|_| true)?;
-            let k = m.pick(&["0", "1", "3", "8", "70"]);
+            let (a, ty) = m.operator(|_| true)?;
+            let third = ty.cols.ceil_div(3).map_or(String::from("2"), |d| d.to_string());
+            let (rows, cols) = (ty.rows.to_string(), ty.cols.to_string());
+            let k = m.pick(&["0", "1", "3", "8", "70", &rows, &cols, &third]);
             one(format!("top_k {a} {{k = {k}}}"))
         }
         "top_k_tree" => {

@@ -254,10 +254,10 @@ pub fn operation(f: &mut Code, program: &TileProgram, scope: &mut Scope, results
                 });
             });
         }
-        TileOp::TopK { of, k } => {
+        TileOp::TopK { of } => {
             let of = scope.tile(*of);
             let columns = scope.tile(results[1]);
-            top_k(f, &out, &columns, &of, *k);
+            top_k(f, &out, &columns, &of);
         }
     }
 }
@@ -302,7 +302,7 @@ fn dot(f: &mut Code, scope: &Scope, out: &TilePlace, a: Matrix, b: Matrix, acc: 
 
 /// Selection: the next element is the greatest of those after the one before, in the order of falling value and rising
 /// column.
-fn top_k(f: &mut Code, values: &TilePlace, columns: &TilePlace, of: &TilePlace, k: usize) {
+fn top_k(f: &mut Code, values: &TilePlace, columns: &TilePlace, of: &TilePlace) {
     let real = matches!(of.ty, TileType::F32 | TileType::F64);
     let greater = |f: &mut Code, a: Value, b: Value| match of.ty {
         TileType::F32 | TileType::F64 => f.fcmp(FloatCC::GreaterThan, a, b),
@@ -316,8 +316,7 @@ fn top_k(f: &mut Code, values: &TilePlace, columns: &TilePlace, of: &TilePlace, 
         let bottom = constant(f, of.ty, f64::NEG_INFINITY, i64::MIN);
         let none = f.int(-1);
         let (last_value, last_column) = (f.var(top), f.var(none));
-        let slots = f.int(k as i64);
-        f.for_count(slots, |f, slot| {
+        f.for_count(values.cols, |f, slot| {
             let (best_value, best_column) = (f.var(bottom), f.var(none));
             f.for_count(of.cols, |f, c| {
                 let x = read(f, of, Some(r), Some(c));

@@ -128,12 +128,11 @@ impl TileBuilder {
     }
 
     /// The k greatest of each row: values and columns.
-    pub fn top_k(&mut self, name: &str, of: TileId, k: usize) -> (TileId, TileId) {
+    pub fn top_k(&mut self, name: &str, of: TileId, k: &Extent) -> (TileId, TileId) {
         let tile = self.program.tile(of).clone();
-        let width = Extent::fixed(k);
-        let values = self.new_tile(name, tile.ty, &tile.rows, &width);
-        let columns = self.new_tile(&format!("{name}_at"), TileType::I64, &tile.rows, &width);
-        self.push(Stmt::Let { results: vec![values, columns], op: TileOp::TopK { of, k } });
+        let values = self.new_tile(name, tile.ty, &tile.rows, k);
+        let columns = self.new_tile(&format!("{name}_at"), TileType::I64, &tile.rows, k);
+        self.push(Stmt::Let { results: vec![values, columns], op: TileOp::TopK { of } });
         (values, columns)
     }
 

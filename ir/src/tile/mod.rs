@@ -214,13 +214,11 @@ pub enum TileOp {
         /// B, `[n, cols]`.
         rhs: TileId,
     },
-    /// The `k` greatest of each row in falling order, ties to the lower column: two results, values `[rows, k]` and
-    /// columns `[rows, k]` (i64). Past a row's own count: minus infinity and -1.
+    /// The greatest of each row in falling order, ties to the lower column: two results of the same extents, values and
+    /// columns (i64), with as many columns as are chosen. Past a row's own count: minus infinity and -1.
     TopK {
         /// What.
         of: TileId,
-        /// How many.
-        k: usize,
     },
 }
 

@@ -290,7 +290,7 @@ impl Printer<'_> {
                 format!("recurrence({})", n.tiles([*decay, *input].into_iter().chain(*start)))
             }
             TileOp::Solve { lower, rhs } => format!("solve({})", n.tiles([*lower, *rhs].into_iter())),
-            TileOp::TopK { of, k } => format!("top_k({}, {k})", n.tile(*of)),
+            TileOp::TopK { of } => format!("top_k({})", n.tile(*of)),
         }
     }
 

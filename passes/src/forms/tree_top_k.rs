@@ -10,7 +10,7 @@ use super::top_k::select;
 use super::{dense, map};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, axes, axis};
-use mixc_ir::dim::{Dim, ceil_div};
+use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Compare, Expr};
 use mixc_ir::tile::Combine;
@@ -19,7 +19,7 @@ use mixc_ir::tile::Combine;
 #[derive(Clone, Debug)]
 pub struct Search {
     /// Keys that a block of rows keeps, rounded up to whole blocks.
-    pub k: i64,
+    pub k: Dim,
     /// Rows of a block.
     pub block_q: i64,
     /// Keys of a block.
@@ -38,30 +38,32 @@ pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<Expr, Fail
     // Blocks longer than all there is are no different from blocks of all there is.
     let block_q = search.block_q.clamp(1, cx.most(&m.ty.rows).max(1));
     let block_k = search.block_k.clamp(1, cx.most(&m.ty.cols).max(1));
-    let k = search.k.max(1);
     let nb = m.rank();
     let (row_block, key_block) = (m.i().floor_div(block_q), m.j().floor_div(block_k));
     let blocks = Blocks { m, block_q };
     let seen = blocks.seen(&row_block);
     let visible = m.j().lt(seen.clone());
-    if k >= cx.most(&m.ty.cols) {
+    if cx.reaches(&search.k, &m.ty.cols) {
         return Ok(visible);
     }
-    let groups = ceil_div(k, block_k);
-    if groups > MOST_GROUPS {
+    let failure = |cx: &Context<'_>, e| cx.dim_failure(e);
+    let groups = search.k.ceil_div(block_k).map_err(|e| failure(cx, e))?;
+    let most_groups = cx.most(&groups);
+    if most_groups > MOST_GROUPS {
+        let groups = most_groups;
         let message = format!("a search with {groups} groups of keys; the native form takes {MOST_GROUPS}");
         return Err(cx.fail(message).help("take a smaller `k` or a greater `block_k`"));
     }
-    let row_blocks = m.ty.rows.ceil_div(block_q).map_err(|e| cx.dim_failure(e))?;
-    let key_blocks = m.ty.cols.ceil_div(block_k).map_err(|e| cx.dim_failure(e))?;
+    let row_blocks = m.ty.rows.ceil_div(block_q).map_err(|e| failure(cx, e))?;
+    let key_blocks = m.ty.cols.ceil_div(block_k).map_err(|e| failure(cx, e))?;
     let plain = dense::store_products(cx, m)?;
     let scores = scores(cx, &plain, search, &blocks, block_k, [&row_blocks, &key_blocks])?;
     let mut shape = m.ty.batch.clone();
-    shape.extend([row_blocks, Dim::constant(groups)]);
-    let starts = rounds(cx, &scores, &blocks, block_k, groups, &shape)?;
+    shape.extend([row_blocks, groups.clone()]);
+    let starts = rounds(cx, &scores, &blocks, block_k, &groups, &shape)?;
     // One flag a key block, so that membership is one load whatever the number of groups.
     let mut flags = m.ty.batch.clone();
-    flags.extend([shape[nb].clone(), key_blocks, Dim::constant(groups)]);
+    flags.extend([shape[nb].clone(), key_blocks, groups]);
     let mut index = axes(nb + 1);
     index.push(axis(nb + 2));
     let found = starts.at(&index).equals(axis(nb + 1));
@@ -71,7 +73,7 @@ pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<Expr, Fail
     let mut index = axes(nb);
     index.extend([row_block, key_block]);
     let chosen = Expr::compare(Compare::Gt, flags.at(&index), Expr::float(0.0));
-    let all = seen.le(Expr::int(k));
+    let all = seen.le(Expr::from(&search.k));
     Ok(visible.and(all.or(chosen).or(besides(m, search))))
 }
 
@@ -149,23 +151,26 @@ fn rounds(
     scores: &Lambda,
     blocks: &Blocks<'_>,
     block_k: i64,
-    groups: i64,
+    groups: &Dim,
     shape: &[Dim],
 ) -> Result<Lambda, Failure> {
     let nb = blocks.m.rank();
     let (block, group) = (axis(nb), axis(nb + 1));
     let seen_blocks = blocks.seen(&block).ceil_div(block_k);
-    let most_blocks = ceil_div(cx.most(&blocks.m.ty.cols), block_k);
-    let cut = |g: Expr| (seen_blocks.clone() * g).floor_div(groups);
+    let key_blocks = scores.shape[nb + 1].clone();
+    let count = Expr::from(groups);
+    // A call has at least one group; the bound says so to what divides by their number.
+    let cut = |g: Expr| (seen_blocks.clone() * g).floor_div(count.clone().max(1));
     let integers = |body: Expr| Lambda { dtype: DType::I64, shape: shape.to_vec(), body };
     let (mut starts, mut ends) = (integers(cut(group.clone())), integers(cut(group.clone() + Expr::int(1))));
     // Not minus infinity, which is for halves without a block: these come after all others.
     let lowest = Expr::float(if scores.dtype == DType::F64 { f64::MIN } else { f64::from(f32::MIN) });
     let mut halves = shape.to_vec();
-    halves[nb + 1] = Dim::constant(2 * groups);
+    halves[nb + 1] = groups.scale(2).map_err(|e| cx.dim_failure(e))?;
     // Groups times a power of two reach the number of blocks after ceil(log2(blocks / groups)) rounds.
-    let mut reach = groups;
-    while reach < most_blocks {
+    let mut reach = groups.clone();
+    let mut least_reach = 1;
+    while !cx.reaches(&reach, &key_blocks) && least_reach < cx.most(&key_blocks) {
         // Half 2g is the lower one of group g, half 2g + 1 the upper one.
         let mut index = axes(nb + 1);
         index.push(group.clone().floor_div(2));
@@ -181,21 +186,22 @@ fn rounds(
         let holds = half_start.body.clone().lt(half_end.body.clone());
         let body = Expr::select(holds, score.max(lowest.clone()), Expr::float(f64::NEG_INFINITY));
         let candidates = Lambda { dtype: scores.dtype, shape: halves.clone(), body };
-        let (_, chosen) = select(cx, &candidates, groups, false)?;
+        let (_, chosen) = select(cx, &candidates, groups)?;
         // In order of the halves, which is that of their starts; exact as there are at most 2^16 of them.
         let falling = Expr::float(0.0) - cx.stored(chosen).body.to_float();
         let order = Lambda { dtype: DType::F32, shape: shape.to_vec(), body: falling };
-        let (order, _) = select(cx, &order, groups, false)?;
+        let (order, _) = select(cx, &order, groups)?;
         let chosen = (Expr::float(0.0) - cx.stored(order).body).to_int();
         let mut index = axes(nb + 1);
-        index.push(chosen.max(0).min(2 * groups - 1));
-        let runs = Expr::int(reach).lt(seen_blocks.clone());
+        index.push(chosen.max(0).min(count.clone() * Expr::int(2) - Expr::int(1)));
+        let runs = Expr::from(&reach).lt(seen_blocks.clone());
         let next =
             |half: &Lambda, now: &Lambda| integers(Expr::select(runs.clone(), half.at(&index), now.body.clone()));
         let (next_starts, next_ends) = (next(&half_start, &starts), next(&half_end, &ends));
         let (start_buffer, end_buffer) = (map::store(cx, &next_starts)?, map::store(cx, &next_ends)?);
         (starts, ends) = (cx.stored(start_buffer), cx.stored(end_buffer));
-        reach = reach.saturating_mul(2);
+        reach = reach.scale(2).map_err(|e| cx.dim_failure(e))?;
+        least_reach *= 2;
     }
     Ok(starts)
 }

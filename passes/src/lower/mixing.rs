@@ -405,10 +405,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         }
         "top_k" => {
             let m = elements(cx, 0)?;
-            let Some(k) = node.attrs.int("k") else {
-                return Err(cx.fail("the native form of `top_k` needs a plain number `k`; `--target ref` takes any"));
-            };
-            let kept = forms::top_k::threshold(cx, &m, k)?;
+            let k = node.attrs.dim("k").cloned().unwrap_or_default();
+            let kept = forms::top_k::threshold(cx, &m, &k)?;
             let (value, support) = (m.value.clone(), m.support.clone().and(kept));
             Mix { support, ..modified(m, value) }
         }
@@ -416,15 +414,10 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             let m = elements(cx, 0)?;
             let value = m.value.clone();
             let m = modified(m, value);
-            let Some(k) = node.attrs.int("k") else {
-                return Err(
-                    cx.fail("the native form of `top_k_tree` needs a plain number `k`; `--target ref` takes any")
-                );
-            };
             let size = |name: &str| node.attrs.int(name).unwrap_or(1);
             let dim = |name: &str| node.attrs.dim(name).map_or(Expr::int(0), Expr::from);
             let search = forms::tree_top_k::Search {
-                k,
+                k: node.attrs.dim("k").cloned().unwrap_or(Dim::constant(1)),
                 block_q: size("block_q"),
                 block_k: size("block_k"),
                 sink: dim("sink"),

@@ -192,6 +192,11 @@ impl Context<'_> {
         d.bounds(&self.bounds).map_or(i64::MAX, |(_, high)| high)
     }
 
+    /// Whether `a` is never less than `b`, whatever the lengths of a call.
+    pub fn reaches(&self, a: &Dim, b: &Dim) -> bool {
+        a.sub(b).and_then(|d| d.bounds(&self.bounds)).is_ok_and(|(low, _)| low >= 0)
+    }
+
     fn node(&mut self, node: &Node) -> Result<(), Failure> {
         match &node.kind {
             NodeKind::Const(c) => {

@@ -56,12 +56,8 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
         "top_k_axis" => {
             let x = cx.read(cx.operand(node, 0)?)?;
             let k = axis_attr(cx, node, x.shape.len(), -1)?;
-            let Some(count) = node.attrs.int("k") else {
-                return Err(
-                    cx.fail("the native form of `top_k_axis` needs a plain number `k`; `--target ref` takes any")
-                );
-            };
-            if count < 1 {
+            let count = node.attrs.dim("k").cloned().unwrap_or_default();
+            if count.as_constant().is_some_and(|count| count < 1) {
                 let nothing = |v: &ValueId| {
                     let t = cx.tensor_type(*v)?.clone();
                     Ok(Lowering::Lambda(Lambda { body: constant_of(t.dtype, 0.0), dtype: t.dtype, shape: t.shape }))
@@ -79,7 +75,7 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
             let mut index: Vec<Expr> = (0..rank - 1).map(axis).collect();
             index.insert(k, axis(rank - 1));
             let turned = Lambda { dtype: x.dtype, shape: moved(&x.shape), body: x.at(&index) };
-            let (values, columns) = forms::top_k::select(cx, &turned, count, false)?;
+            let (values, columns) = forms::top_k::select(cx, &turned, &count)?;
             let mut back: Vec<Expr> = axes(rank);
             let last = back.remove(k);
             back.push(last);

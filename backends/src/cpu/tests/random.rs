@@ -266,7 +266,7 @@ impl Writer<'_> {
                 let value = self.int(rows, cols, 1).modulo(5).to_float();
                 let (re, ce) = (self.extents[rows].clone(), self.extents[cols].clone());
                 let of = self.b.map("ties", TileType::F32, &re, &ce, value);
-                let (values, columns) = self.b.top_k("top", of, 3);
+                let (values, columns) = self.b.top_k("top", of, &Extent::fixed(3));
                 let r = self.extents[rows].clone();
                 let three = Extent::fixed(3);
                 let sum = Expr::tile(values).max(Expr::float(-9.0)).to_int() + Expr::tile(columns) * Expr::int(10);

@@ -51,7 +51,7 @@ impl Names {
                 TileOp::Recurrence { decay: tile(decay), input: tile(input), start: start.as_ref().map(tile) }
             }
             TileOp::Solve { lower, rhs } => TileOp::Solve { lower: tile(lower), rhs: tile(rhs) },
-            TileOp::TopK { of, k } => TileOp::TopK { of: tile(of), k: *k },
+            TileOp::TopK { of } => TileOp::TopK { of: tile(of) },
         }
     }
 

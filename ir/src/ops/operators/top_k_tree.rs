@@ -89,7 +89,10 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
         let n = e.attr_dim(name)?.unwrap_or(default);
         usize::try_from(n).map_err(|_| format!("`{name}` is {n}"))
     };
-    let (k, sink, window) = (size("k", 1)?.max(1), size("sink", 0)?, size("window", 0)?);
+    let (k, sink, window) = (size("k", 1)?, size("sink", 0)?, size("window", 0)?);
+    if k == 0 {
+        return Err("`k` is 0".into());
+    }
     let (block_q, block_k) = (size("block_q", 1)?.max(1), size("block_k", 1)?.max(1));
     let m = e.operator(0)?;
     let out = batch_of_result(e)?;

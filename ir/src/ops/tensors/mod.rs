@@ -66,6 +66,14 @@ const OTHERS: &[&Op] = &[
 /// and ends, how much a `pad` adds, whether there are k elements to keep. A back end that does not check them would
 /// read outside a tensor. `types` are the operands'.
 pub fn requirements(op: &Op, types: &[Option<&Type>], attrs: &Attrs) -> Result<Vec<Dim>, DimError> {
+    let at_least = |name: &str, least: i64| attrs.dim(name).map(|d| d.sub(&Dim::constant(least)));
+    match op.name {
+        "top_k" => return at_least("k", 0).into_iter().collect(),
+        "top_k_tree" => {
+            return [("k", 1), ("sink", 0), ("window", 0)].iter().filter_map(|(name, n)| at_least(name, *n)).collect();
+        }
+        _ => {}
+    }
     let Some(Type::Tensor(x)) = types.first().copied().flatten() else { return Ok(Vec::new()) };
     let len = |default: i64| x.axis(attrs.int("axis").unwrap_or(default)).map(|a| &x.shape[a]);
     let one = Dim::constant(1);

@@ -276,10 +276,11 @@ impl Builder<'_> {
                 // n (n - 1) / 2 multiply-adds a column.
                 out.push(work(Quantity::Fma, 1.0, vec![n, rows, cols]));
             }
-            TileOp::TopK { of, k } => {
+            TileOp::TopK { of } => {
                 let (rows, cols) = self.whole(*of, &mut out);
-                // k passes, as a selection by repeated maxima takes.
-                out.push(work(Quantity::Other, *k as f64, vec![rows, cols]));
+                // As many passes as are chosen, as a selection by repeated maxima takes.
+                let chosen = results.first().map_or(Expr::int(0), |t| self.tile(*t).1);
+                out.push(work(Quantity::Other, 1.0, vec![rows, cols, chosen]));
             }
         }
         for t in operands(op) {

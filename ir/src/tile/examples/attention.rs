@@ -175,7 +175,7 @@ pub fn top_k_gather(entries: usize, width: usize, k: usize) -> TileProgram {
     let i0 = b.grid("i", blocks(&t(), br)) * Expr::int(br as i64);
     let (m, n, d, chosen) = (block(br, &i0, &t()), Extent::fixed(entries), Extent::fixed(width), Extent::fixed(k));
     let s = b.map("s", TileType::F32, &m, &n, load(scores, &[&(i0.clone() + row()), &col()]));
-    let (values, columns) = b.top_k("best", s, k);
+    let (values, columns) = b.top_k("best", s, &Extent::fixed(k));
     let zero = b.map("zero", TileType::F32, &m, &d, Expr::float(0.0));
     let sum = b.for_blocks(
         Expr::int(0),

@@ -535,7 +535,10 @@ impl Machine<'_> {
                 vec![ops::recurrence(&*self.value(*decay)?, &*self.value(*input)?, start.as_deref(), round)?]
             }
             TileOp::Solve { lower, rhs } => vec![ops::solve(&*self.value(*lower)?, &*self.value(*rhs)?, round)?],
-            TileOp::TopK { of, k } => ops::top_k(&*self.value(*of)?, *k)?.into(),
+            TileOp::TopK { of } => {
+                let k = results.first().map_or(Ok(0), |t| self.counts(*t).map(|(_, k)| k))?;
+                ops::top_k(&*self.value(*of)?, k)?.into()
+            }
         })
     }
 }

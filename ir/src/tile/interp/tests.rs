@@ -225,7 +225,7 @@ fn recurrences_solves_and_choices_follow_their_definitions() {
     assert_eq!(apply(&p, &l, &matrix(2, 2, &[2.0, 4.0, 5.0, 2.0])).unwrap(), matrix(2, 2, &[1.0, 2.0, 1.0, 0.0]));
     assert!(matches!(apply(&p, &matrix(2, 2, &[0.0; 4]), &l), Err(TileFault::Singular { row: 0 })));
     let p = one_op((1, 4), (1, 1), (1, 5), |b, x, _| {
-        let (_, columns) = b.top_k("k", x, 5);
+        let (_, columns) = b.top_k("k", x, &Extent::fixed(5));
         b.map("float", TileType::F64, &Extent::fixed(1), &Extent::fixed(5), Expr::tile(columns).to_float())
     });
     let y = apply(&p, &matrix(1, 4, &[1.0, 3.0, 3.0, f64::NEG_INFINITY]), &matrix(1, 1, &[0.0])).unwrap();

@@ -376,22 +376,20 @@ impl<'a> Verifier<'a> {
                     self.same(&lower.rows, &tile.rows, "the triangle and the right side");
                 }
             }
-            TileOp::TopK { of, k } => {
+            TileOp::TopK { of } => {
                 let of = self.read(*of);
-                if *k == 0 {
+                if tile.cols.cap == 0 {
                     self.report("no element is chosen");
                 }
-                let width = Extent::fixed(*k);
                 if let Some(of) = of {
                     self.real(of.ty, "what is chosen from");
                     self.typed(tile.ty, of.ty, "the chosen values");
                     self.same(&tile.rows, &of.rows, "the rows");
                 }
-                self.same(&tile.cols, &width, "the number chosen");
                 if let Some(second) = second {
                     self.typed(second.ty, TileType::I64, "the chosen columns");
                     self.same(&second.rows, &tile.rows, "the rows of values and columns");
-                    self.same(&second.cols, &width, "the number chosen");
+                    self.same(&second.cols, &tile.cols, "the number chosen");
                 }
             }
         }

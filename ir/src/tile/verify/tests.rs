@@ -154,8 +154,8 @@ fn operations_check_their_shapes_and_types() {
     assert!(op(|b, a, _| b.solve("d", a, a)).contains("not square"));
     assert!(op(|b, a, n| b.recurrence("d", n, a, None)).contains("the factors' type"));
     assert!(op(|b, a, _| b.recurrence("d", a, a, Some(a))).contains("the start has length 4"));
-    assert!(op(|b, _, n| b.top_k("d", n, 1).0).contains("not real"));
-    assert!(op(|b, a, _| b.top_k("d", a, 0).0).contains("no element is chosen"));
+    assert!(op(|b, _, n| b.top_k("d", n, &Extent::fixed(1)).0).contains("not real"));
+    assert!(op(|b, a, _| b.top_k("d", a, &Extent::fixed(0)).0).contains("no element is chosen"));
 }
 
 /// Every expression of an example in turn spoilt by a variable that has no value: each place is looked at.
