@@ -3,3 +3,4 @@
 //! A back end reads tile programs, buffers and the memory plan, and nothing else: it knows no operation and no form.
 
 pub mod cpu;
+pub mod cuda;

@@ -1,0 +1,21 @@
+//! CUDA: text for NVIDIA GPUs, and all that is needed to run it with or without one.
+//!
+//! Kernels are CUDA C++ against a small prelude of our own (`prelude/gpu.cuh` says what it promises). NVRTC compiles it
+//! for a GPU. The same text also compiles with g++ against a second prelude and then runs on the processor behind the
+//! driver's own interface: every thread is a fiber, every access is checked for bounds and races, copies land as late as
+//! they may. The host's side ([`device`]) is one and the same for both.
+//!
+//! Nothing here links against CUDA. A machine without a driver, NVRTC or g++ gets an error that says so, never a panic.
+
+pub mod cache;
+pub mod device;
+pub mod emulator;
+pub mod error;
+pub mod kernel;
+pub mod nvrtc;
+
+#[cfg(test)]
+mod tests;
+
+/// The prelude that generated text is compiled with for a GPU; a self-contained `.cu` is this and the text after it.
+pub const GPU_PRELUDE: &str = include_str!("prelude/gpu.cuh");
