@@ -5,6 +5,8 @@
 
 pub mod blocks;
 pub mod choice;
+pub mod chunked_scan;
+pub mod chunks;
 pub mod cumulate;
 pub mod dense;
 pub mod flash;
@@ -148,7 +150,8 @@ pub struct ApplyForm {
 }
 
 /// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
-pub static APPLY_FORMS: &[&ApplyForm] = &[&flash::FORM, &recurrent_scan::FORM, &triangular_inverse::FORM, &dense::FORM];
+pub static APPLY_FORMS: &[&ApplyForm] =
+    &[&flash::FORM, &chunked_scan::FORM, &recurrent_scan::FORM, &triangular_inverse::FORM, &dense::FORM];
 
 /// Operations that are lowered as they are although they have an expansion: one kernel does them better.
 pub fn lowers_whole(op: &str) -> bool {
@@ -171,6 +174,7 @@ pub fn cost(l: &Lowered, dims: &DimValues) -> f64 {
 /// The forms with one line each; the names that reports use.
 pub static CATALOGUE: &[(&str, &str)] = &[
     ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
+    ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
     ("recurrent_scan", "a semiseparable operator as a recurrence over a state, token after token"),
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),

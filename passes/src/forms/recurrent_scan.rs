@@ -7,8 +7,9 @@
 //! Exact for every decay, in time linear in the tokens. Tokens are the loop, states the rows of a tile, features (or
 //! channels) its columns.
 
-use super::flash::{channel_batch, reads, tokens};
-use super::{Apply, ApplyForm, Write, buffers_of, capacity, open};
+use super::chunks;
+use super::flash::{channel_batch, tokens};
+use super::{Apply, ApplyForm, Write, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, Special, axis, batch_index, batched};
 use mixc_ir::expr::{COL, Expr, ROW, Unary};
 use mixc_ir::lowered::BufferId;
@@ -17,20 +18,10 @@ use mixc_ir::tile::{Axis, Combine, Extent, TileType};
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
     name: "recurrent_scan",
-    applies: |cx, a| {
-        let square = a.mix.ty.rows == a.mix.ty.cols;
-        match &a.mix.special {
-            Some(Special::Semiseparable { c, .. }) => {
-                square && c.shape.last().is_some_and(|n| cx.most(n) <= STATES as i64)
-            }
-            _ => false,
-        }
-    },
+    applies: |cx, a| chunks::parts(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(Scan { apply: apply.clone() }, dtype, shape.to_vec())),
 };
 
-/// Most states: with 64 columns such a state fills a quarter of the second cache level.
-const STATES: usize = 1024;
 /// Columns of the state that one grid point carries.
 const COLUMNS: usize = 64;
 
@@ -45,11 +36,7 @@ impl Write for Scan {
     }
 
     fn reads(&self) -> Vec<BufferId> {
-        let mut found = reads(&self.apply);
-        if let Some(Special::Semiseparable { c, b, a, .. }) = &self.apply.mix.special {
-            found.extend([c, b, a].into_iter().flat_map(|l| buffers_of(&l.body)));
-        }
-        found
+        chunks::reads(&self.apply)
     }
 
     fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
@@ -74,7 +61,7 @@ impl Write for Scan {
         } else {
             batch_index(&mix.ty.batch, &apply.batch, &out_batch)
         };
-        let rows = super::flash::whole(&states, capacity(cx, &states, STATES));
+        let rows = super::flash::whole(&states, capacity(cx, &states, chunks::STATES));
         let one = Extent::fixed(1);
         let start = s.b.map("s", ty, &rows, &cols, Expr::float(0.0));
         // The results of a block of tokens are stored one token a turn: the state is the only thing carried.

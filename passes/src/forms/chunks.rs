@@ -1,0 +1,214 @@
+//! A semiseparable operator cut into chunks of tokens: what a chunk does within itself, and what it exchanges with the
+//! state that runs over the chunks.
+//!
+//! ```text
+//! y_i = sum_{j <= i in the chunk} inside[i, j] x_j + read_i^T S        S' = keep S + sum_j write_j x_j^T
+//! ```
+//!
+//! Decays are sums of logarithms over the tokens between, each summed by itself and never as the difference of two
+//! longer sums: nothing cancels, no exponential is of more than the decay that it stands for, and a logarithm of minus
+//! infinity (a decay of 0) is a number like any other.
+
+use super::flash::whole;
+use super::reduce::by_row;
+use super::{Apply, buffers_of, capacity};
+use crate::lower::{Context, Lambda, Mix, Scribe, Special, batched, guard_loads};
+use mixc_ir::dim::Dim;
+use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, TileId, Unary};
+use mixc_ir::lowered::BufferId;
+use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
+
+/// Most states: with 64 columns such a state fills a quarter of the second cache level.
+pub const STATES: usize = 1024;
+/// Most tokens of a chunk when all states share a decay. The work within a chunk grows with it, what a chunk costs
+/// beside falls; measured times for 64 and 128 states are within a tenth of each other at 16 and 32, a sixth more at 64.
+const SHARED: usize = 32;
+/// Most tokens of a chunk when every state has its own decay: each of its halvings costs two products and exponentials
+/// ([`Chunks::halvings`]). Measured for 64 states, 16 takes a fifth longer than 8.
+const OWN: usize = 8;
+/// Stands for a logarithm of minus infinity where logarithms are multiplied by 0: its exponential is 0 all the same.
+const LEAST_LOG: f64 = -1e30;
+
+/// A semiseparable operator in the terms of one program.
+#[derive(Clone, Debug)]
+pub struct Chunks {
+    c: Lambda,
+    b: Lambda,
+    a: Lambda,
+    /// Whether every state has its own decay.
+    own: bool,
+    /// Whether `a` has an axis over states, of length 1 when it is not [`own`](Chunks::own).
+    a_has_features: bool,
+    dims: Vec<Dim>,
+    batch: Vec<Expr>,
+    ty: TileType,
+    states: Extent,
+    /// Tokens.
+    total: Expr,
+    /// Where every state has its own decay: which tokens lie [between, across] the middles, see [`Chunks::halvings`].
+    halves: Vec<[TileId; 2]>,
+    /// Most tokens of a chunk.
+    pub length: usize,
+}
+
+/// One chunk.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk {
+    /// `[tokens, tokens]`, 0 above the diagonal.
+    pub inside: TileId,
+    /// `[tokens, states]`: c with the decays from before the chunk to each token.
+    pub read: TileId,
+    /// `[tokens, states]`: b with the decays from after each token to after the chunk.
+    pub write: TileId,
+    /// Logarithms of the decays of the whole chunk, `[1, states]` or `[1, 1]`.
+    whole: TileId,
+}
+
+/// The parts of a semiseparable operator, when a scan computes it: as many columns as rows, not too many states.
+pub fn parts<'m>(cx: &Context<'_>, m: &'m Mix) -> Option<(&'m Lambda, &'m Lambda, &'m Lambda, bool)> {
+    let Some(Special::Semiseparable { c, b, a, a_has_features }) = &m.special else { return None };
+    let fits = m.ty.rows == m.ty.cols && c.shape.last().is_some_and(|n| cx.most(n) <= STATES as i64);
+    fits.then_some((c, b, a, *a_has_features))
+}
+
+/// Buffers that the application of a semiseparable operator reads.
+pub fn reads(apply: &Apply) -> Vec<BufferId> {
+    let mut found = super::flash::reads(apply);
+    if let Some(Special::Semiseparable { c, b, a, .. }) = &apply.mix.special {
+        found.extend([c, b, a].into_iter().flat_map(|l| buffers_of(&l.body)));
+    }
+    found
+}
+
+impl Chunks {
+    /// The operator `m` at a batch index of its own, in the program that `s` writes; `None` when no scan computes it.
+    pub fn new(cx: &Context<'_>, s: &mut Scribe, m: &Mix, batch: Vec<Expr>) -> Option<Chunks> {
+        let (c, b, a, a_has_features) = parts(cx, m)?;
+        let states = c.shape.last().cloned().unwrap_or_default();
+        let own = a_has_features && !a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
+        let [c, b, a] = [c, b, a].map(|l| s.local_lambda(cx, l));
+        let length = s.b.knob("chunk", capacity(cx, &m.ty.rows, if own { OWN } else { SHARED }));
+        Some(Chunks {
+            own,
+            a_has_features,
+            dims: m.ty.batch.clone(),
+            batch,
+            ty: TileType::of(m.ty.dtype),
+            states: whole(&states, capacity(cx, &states, STATES)),
+            total: Expr::from(&m.ty.rows),
+            halves: Vec::new(),
+            length,
+            c,
+            b,
+            a,
+        })
+    }
+
+    /// Begins a scan: the state before the first token, for some columns of x.
+    pub fn start(&mut self, t: &mut TileBuilder, cols: &Extent) -> TileId {
+        self.halves = self.halves(t);
+        t.map("state", self.ty, &self.states, cols, Expr::float(0.0))
+    }
+
+    /// The tokens of the chunk that starts at `t0`.
+    pub fn tokens(&self, t0: &Expr) -> Extent {
+        Extent::block(self.length, t0.clone(), self.total.clone())
+    }
+
+    fn at(&self, l: &Lambda, tail: &[Expr]) -> Expr {
+        batched(l, &self.dims, &self.batch, tail)
+    }
+
+    /// The logarithm of the decay at a token, for the state in the column.
+    fn log(&self, token: Expr) -> Expr {
+        let state = if self.own { Expr::from(COL) } else { Expr::int(0) };
+        let log = self.at(&self.a, &if self.a_has_features { vec![token, state] } else { vec![token] });
+        // Products with the zeros of a matrix of ones must be 0.
+        if self.own { log.max(Expr::float(LEAST_LOG)) } else { log }
+    }
+
+    /// The chunk that starts at `t0`.
+    pub fn chunk(&self, t: &mut TileBuilder, t0: &Expr) -> Chunk {
+        let (m, n, ty) = (self.tokens(t0), &self.states, self.ty);
+        let width = if self.own { n.clone() } else { Extent::fixed(1) };
+        let token = t0.clone() + Expr::from(ROW);
+        let c = t.map("c", ty, &m, n, self.at(&self.c, &[token.clone(), Expr::from(COL)]));
+        let b = t.map("b", ty, &m, n, self.at(&self.b, &[token.clone(), Expr::from(COL)]));
+        let logs = t.map("logs", ty, &m, &width, self.log(token.clone()));
+        let later = token + Expr::int(1);
+        let follows = later.clone().lt(t0.clone() + m.count.clone());
+        let next = Expr::select(follows.clone(), guard_loads(&self.log(later), &follows), Expr::float(0.0));
+        let next = t.map("next", ty, &m, &width, next);
+        let from = t.scan("from", Combine::Sum, Axis::Rows, false, logs);
+        let to = t.scan("to", Combine::Sum, Axis::Rows, true, next);
+        let whole = t.reduce("whole", Combine::Sum, Axis::Rows, logs);
+        let decayed = |tile: TileId, log: TileId| {
+            let log = if self.own { Expr::tile(log) } else { by_row(log) };
+            Expr::tile(tile) * log.apply(Unary::Exp)
+        };
+        let inside = if self.own { self.halvings(t, &m, [c, b, logs]) } else { self.segments(t, &m, [c, b, logs]) };
+        let read = t.map("read", ty, &m, n, decayed(c, from));
+        let write = t.map("write", ty, &m, n, decayed(b, to));
+        Chunk { inside, read, write, whole }
+    }
+
+    /// The elements within a chunk for a decay that all states share: a product, and the sum of the logarithms between
+    /// every two tokens by a running sum down the columns.
+    fn segments(&self, t: &mut TileBuilder, m: &Extent, [c, b, logs]: [TileId; 3]) -> TileId {
+        let (row, col) = (Expr::from(ROW), Expr::from(COL));
+        let addend = Expr::select(col.clone().lt(row.clone()), by_row(logs), Expr::float(0.0));
+        let addend = t.map("addend", self.ty, m, m, addend);
+        let between = t.scan("between", Combine::Sum, Axis::Rows, false, addend);
+        let product = t.dot("product", self.ty, c, Matrix::transposed(b), None);
+        let element = Expr::tile(product) * Expr::tile(between).apply(Unary::Exp);
+        t.map("inside", self.ty, m, m, Expr::select(col.le(row), element, Expr::float(0.0)))
+    }
+
+    /// The halves of a chunk, of their halves and so on, as matrices of zeros and ones.
+    fn halves(&self, t: &mut TileBuilder) -> Vec<[TileId; 2]> {
+        let (row, col, all) = (Expr::from(ROW), Expr::from(COL), Extent::fixed(self.length));
+        let mut found = Vec::new();
+        let mut half = if self.own { self.length.next_power_of_two() as i64 / 2 } else { 0 };
+        while half > 0 {
+            let middle = row.clone().floor_div(2 * half) * Expr::int(2 * half) + Expr::int(half);
+            let second = row.clone().ge(middle.clone());
+            let since = middle.clone().le(col.clone()).and(col.clone().le(row.clone()));
+            let until = row.clone().lt(col.clone()).and(col.clone().lt(middle.clone()));
+            let first = (middle.clone() - Expr::int(half)).le(col.clone()).and(col.clone().lt(middle));
+            let between = Expr::select(second.clone(), since, until);
+            let matrices = [("between", between), ("across", second.and(first))];
+            found.push(matrices.map(|(name, one)| {
+                t.map(name, self.ty, &all, &all, Expr::select(one, Expr::float(1.0), Expr::float(0.0)))
+            }));
+            half /= 2;
+        }
+        found
+    }
+
+    /// The elements within a chunk for a decay for every state, by halves: where i is in the second half of a block of
+    /// tokens and j in its first, the decay between is that from j to the middle times that from the middle to i, and
+    /// the elements are one product. The halves are blocks in turn, down to single tokens.
+    fn halvings(&self, t: &mut TileBuilder, m: &Extent, [c, b, logs]: [TileId; 3]) -> TileId {
+        let (ty, n) = (self.ty, &self.states);
+        let product = t.dot("product", ty, c, Matrix::transposed(b), None);
+        let on = Expr::from(ROW).equals(Expr::from(COL));
+        let mut inside = t.map("inside", ty, m, m, Expr::select(on, Expr::tile(product), Expr::float(0.0)));
+        for [between, across] in &self.halves {
+            let between = t.map("between", ty, m, m, Expr::tile(*between));
+            let log = t.dot("log", ty, between, logs, None);
+            let [c, b] = [("c", c), ("b", b)]
+                .map(|(name, tile)| t.map(name, ty, m, n, Expr::tile(tile) * Expr::tile(log).apply(Unary::Exp)));
+            let product = t.dot("product", ty, c, Matrix::transposed(b), None);
+            let here = Expr::compare(Compare::Gt, Expr::tile(*across), Expr::float(0.0));
+            inside = t.map("inside", ty, m, m, Expr::select(here, Expr::tile(product), Expr::tile(inside)));
+        }
+        inside
+    }
+
+    /// The state after a chunk, with `x` `[tokens, cols]` written into it.
+    pub fn next(&self, t: &mut TileBuilder, chunk: &Chunk, state: TileId, x: TileId, cols: &Extent) -> TileId {
+        let log = Expr::tile_at(chunk.whole, Pick::Zero, if self.own { Pick::Row } else { Pick::Zero });
+        let kept = t.map("kept", self.ty, &self.states, cols, Expr::tile(state) * log.apply(Unary::Exp));
+        t.dot("state", self.ty, Matrix::transposed(chunk.write), x, Some(kept))
+    }
+}

@@ -1,0 +1,156 @@
+//! The forms of recurrences against the reference: every layout of decays, decays at the ends of their range.
+
+use mixc_ir::dim::DimValues;
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{Kind, Scalar};
+use mixc_ir::lowered::{Action, Lowered};
+use mixc_ir::program::Program;
+use mixc_ir::tensor::Tensor;
+use mixc_ir::tile::Rounding;
+use mixc_ir::{lowered_interp, reference};
+use mixc_passes::{forms, lower, rewrite};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 >> 33
+    }
+
+    /// Between -1 and 1.
+    fn unit(&mut self) -> f64 {
+        self.next() as f64 / f64::from(1u32 << 30) - 1.0
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.next() as usize % all.len()]
+    }
+
+    /// A log decay: none at all, slow, fast, below what f32 resolves, and of a decay of 0.
+    fn log_decay(&mut self) -> f64 {
+        let log = self.one_of(&[0.0, -1e-6, -0.01, -0.5, -4.0, -60.0, -3e4, f64::NEG_INFINITY]);
+        log * (1.0 + 0.1 * self.unit().abs())
+    }
+}
+
+/// How the operands named in a program are filled.
+fn input(name: &str, dtype: DType, shape: &[usize], random: &mut Random) -> Tensor {
+    let numbers = Tensor::from_fn(Kind::Float, shape, |_| {
+        Scalar::Float(match name {
+            "a" => random.log_decay(),
+            // Keys of about unit length, as the delta rule is used.
+            "k" => random.unit() / (shape.last().copied().unwrap_or(1) as f64).sqrt(),
+            "beta" => random.unit().abs(),
+            _ => random.unit(),
+        })
+    });
+    numbers.rounded(dtype)
+}
+
+fn lowered(program: &Program, values: &DimValues, form: &str) -> Lowered {
+    let expanded = rewrite::expand_layers(program, &|op| forms::lowers_whole(op.name));
+    let settings = lower::Settings { typical: values.clone(), force_form: Some(form.to_string()) };
+    lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}"))
+}
+
+fn has(lowered: &Lowered, name: &str) -> bool {
+    lowered.steps.iter().any(|s| matches!(&s.action, Action::Run { form, .. } if form == name))
+}
+
+/// Runs a program of `T` at `tokens` in a form and compares it with the reference.
+fn agrees(text: &str, tokens: usize, form: &str, random: &mut Random) {
+    let program = mixc_ir::verify::check(text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
+    let mut values = DimValues::new();
+    for v in &program.params {
+        values.extend(program.ty(*v).dims().iter().filter_map(|d| d.as_symbol()).map(|s| (s.clone(), tokens as i64)));
+    }
+    let mut tolerance: f64 = 1e-5;
+    let inputs: Vec<Tensor> = program
+        .params
+        .iter()
+        .map(|v| {
+            let dtype = program.ty(*v).dtype();
+            tolerance = tolerance.max(if dtype == DType::BF16 {
+                2e-2
+            } else if dtype == DType::F16 {
+                4e-3
+            } else {
+                0.0
+            });
+            let shape: Vec<usize> = program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
+            input(program.name_of(*v), dtype, &shape, random)
+        })
+        .collect();
+    let want = reference::interpret(&program, &values, &inputs, &reference::Weights::new()).unwrap();
+    let lowered = lowered(&program, &values, form);
+    assert!(has(&lowered, form), "{form} is not reached\n{text}");
+    for step in &lowered.steps {
+        if let Action::Run { program, .. } = &step.action {
+            let problems = mixc_ir::tile::verify(program);
+            assert!(problems.is_empty(), "{problems:?}\n{program}");
+        }
+    }
+    let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
+        .unwrap_or_else(|e| panic!("{e}\n{text}"));
+    for (got, want) in got.iter().zip(&want) {
+        assert_eq!(got.shape, want.shape);
+        let most = (0..want.len()).map(|k| want.at(k).abs()).fold(1e-30, f64::max);
+        for k in 0..want.len() {
+            let (g, w) = (got.at(k), want.at(k));
+            assert!((g - w).abs() <= tolerance * most, "{k}: {g} for {w} (most {most}), T = {tokens}, {form}\n{text}");
+        }
+    }
+}
+
+const LENGTHS: [usize; 7] = [0, 1, 2, 17, 33, 64, 127];
+
+#[test]
+fn scans_with_a_decay_for_all_states() {
+    let mut random = Random(5);
+    for (n, tokens) in LENGTHS.into_iter().enumerate() {
+        let dtype = ["f32", "f32", "bf16", "f16", "f64"][n % 5];
+        let [batch, groups] = [["", ""], ["4, ", "2, "], ["2, 3, ", "2, 1, "]][n % 3];
+        let (r, p) = (1 + n % 6, random.one_of(&[1, 3, 65]));
+        let a = if dtype == "f64" { "f64" } else { "f32" };
+        let text = format!(
+            "dim T = 0..600\nfunc @main(%x: {dtype}[{batch}T, {p}], %a: {a}[{batch}T], %b: {dtype}[{groups}T, {r}], \
+             %c: {dtype}[{groups}T, {r}], %s: {a}[{batch}{r}, {p}]) -> ({dtype}[{batch}T, {p}], {a}[{batch}{r}, {p}]) \
+             {{\n  %y, %t = ssd %x, %a, %b, %c, %s {{state}}\n  return %y, %t\n}}\n"
+        );
+        for form in ["chunked_scan", "recurrent_scan"] {
+            agrees(&text, tokens, form, &mut random);
+        }
+    }
+}
+
+#[test]
+fn scans_with_a_decay_for_every_state() {
+    let mut random = Random(6);
+    for (n, tokens) in LENGTHS.into_iter().enumerate() {
+        let dtype = ["f32", "bf16", "f32", "f64"][n % 4];
+        let [batch, groups] = [["", ""], ["4, ", "2, "], ["2, 3, ", "2, 1, "]][n % 3];
+        let (r, p) = (1 + n % 6, random.one_of(&[1, 3, 65]));
+        let (a, last) = (if dtype == "f64" { "f64" } else { "f32" }, if n % 4 == 2 { 1 } else { r });
+        let text = format!(
+            "dim T = 0..600\nfunc @main(%q: {dtype}[{batch}T, {r}], %k: {dtype}[{groups}T, {r}], \
+             %v: {dtype}[{batch}T, {p}], %a: {a}[{groups}T, {last}]) -> {dtype}[{batch}T, {p}] {{\n  \
+             %y = gated_linear_attention %q, %k, %v, %a\n  return %y\n}}\n"
+        );
+        for form in ["chunked_scan", "recurrent_scan"] {
+            agrees(&text, tokens, form, &mut random);
+        }
+    }
+}
+
+#[test]
+fn long_scans_keep_their_precision() {
+    let mut random = Random(7);
+    for decays in ["T", "T, 8"] {
+        let text = format!(
+            "dim T = 0..9000\nfunc @main(%q: f32[T, 8], %k: f32[T, 8], %v: f32[T, 4], %a: f32[{decays}]) -> f32[T, 4] \
+             {{\n  %y = gated_linear_attention %q, %k, %v, %a\n  return %y\n}}\n"
+        );
+        agrees(&text, 2051, "chunked_scan", &mut random);
+    }
+}
