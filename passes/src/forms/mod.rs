@@ -9,13 +9,16 @@ pub mod chunked_scan;
 pub mod chunks;
 pub mod cumulate;
 pub mod dense;
+pub mod direct_convolution;
 pub mod flash;
+pub mod fourier;
 pub mod gemm;
 pub mod map;
 pub mod norm;
 pub mod recurrent_scan;
 pub mod reduce;
 pub mod scan_2d;
+pub mod taps;
 pub mod top_k;
 pub mod tree_top_k;
 pub mod triangular_inverse;
@@ -150,8 +153,16 @@ pub struct ApplyForm {
 }
 
 /// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
-pub static APPLY_FORMS: &[&ApplyForm] =
-    &[&flash::FORM, &chunked_scan::FORM, &recurrent_scan::FORM, &triangular_inverse::FORM, &dense::FORM];
+pub static APPLY_FORMS: &[&ApplyForm] = &[
+    &flash::FORM,
+    &chunked_scan::FORM,
+    &recurrent_scan::FORM,
+    &triangular_inverse::FORM,
+    &direct_convolution::FORM,
+    &fourier::fft_convolution::FFT,
+    &fourier::fft_convolution::MONARCH,
+    &dense::FORM,
+];
 
 /// Operations that are lowered as they are although they have an expansion: one kernel does them better.
 pub fn lowers_whole(op: &str) -> bool {
@@ -180,6 +191,9 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
     ("top_k", "the k greatest of every row by a threshold"),
     ("tree_top_k", "the keys that a search down a tree keeps for every block of rows, round after round"),
+    ("direct_convolution", "a shift-invariant operator by its sum over lags"),
+    ("fft_convolution", "a shift-invariant operator through Fourier transforms of blocks, stage by stage"),
+    ("monarch_convolution", "the same with a few dense matrices for the stages"),
     ("dense", "the product with a matrix of elements, formed block by block"),
     ("gemm", "a product of matrices by packed panels, with what follows joined to it"),
     ("map", "elementwise work"),

@@ -8,11 +8,13 @@
 pub mod lambda;
 mod mixing;
 mod program;
+mod shift_invariant;
 mod tensors;
 
-pub use lambda::{Lambda, axes, axis};
+pub use lambda::{Lambda, axes, axis, axis_var};
 pub use mixing::{Mix, RowStep, Special, batch_index, batched, materialise};
 pub use program::Scribe;
+pub use shift_invariant::{Generator, generator, lesser};
 pub use tensors::guard_loads;
 
 use crate::forms;
@@ -153,6 +155,12 @@ impl Context<'_> {
         self.out.buffers.push(Buffer { name: name.to_string(), dtype, shape: shape.to_vec(), place });
         self.at_bind.push(at_bind);
         BufferId(self.out.buffers.len() as u32 - 1)
+    }
+
+    /// A table that is part of the code, row-major.
+    pub fn constant(&mut self, name: &str, dtype: DType, shape: &[Dim], numbers: Vec<f64>) -> Lambda {
+        let b = self.buffer(name, dtype, shape, Place::Constant(numbers));
+        self.stored(b)
     }
 
     fn set_stored(&mut self, v: ValueId, b: BufferId) {

@@ -1,0 +1,151 @@
+//! Convolutions in their native forms against the reference.
+
+use mixc_ir::dim::DimValues;
+use mixc_ir::expr::{Kind, Scalar};
+use mixc_ir::lowered::Action;
+use mixc_ir::program::Program;
+use mixc_ir::tensor::Tensor;
+use mixc_ir::tile::Rounding;
+use mixc_ir::{lowered_interp, reference};
+use mixc_passes::{forms, lower, rewrite};
+
+const FORMS: [&str; 3] = ["direct_convolution", "fft_convolution", "monarch_convolution"];
+
+fn tensor(shape: &[usize], state: &mut u64) -> Tensor {
+    Tensor::from_fn(Kind::Float, shape, |_| {
+        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Scalar::Float((*state >> 33) as f64 / (1u64 << 30) as f64 - 1.0)
+    })
+}
+
+/// The largest difference from the reference, as a share of the largest value; panics when another form was taken.
+fn error(text: &str, sizes: &[(&str, i64)], form: &str, state: &mut u64) -> f64 {
+    let program: Program = mixc_ir::verify::check(text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
+    let mut values = DimValues::new();
+    for d in &program.dims {
+        let n = sizes.iter().find(|(name, _)| *name == &*d.name.to_string()).map_or(1, |(_, n)| *n);
+        values.insert(d.name.clone(), n);
+    }
+    let inputs: Vec<Tensor> = program
+        .params
+        .iter()
+        .map(|v| {
+            let shape: Vec<usize> = program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
+            tensor(&shape, state)
+        })
+        .collect();
+    let want = reference::interpret(&program, &values, &inputs, &reference::Weights::new()).unwrap();
+    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
+    let settings = lower::Settings { typical: values.clone(), force_form: Some(form.to_string()) };
+    let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
+    let mut taken = false;
+    for step in &lowered.steps {
+        if let Action::Run { program, form: of, .. } = &step.action {
+            let problems = mixc_ir::tile::verify(program);
+            assert!(problems.is_empty(), "{problems:?}\n{program}");
+            taken |= of == form;
+        }
+    }
+    assert!(taken, "{form} was not taken\n{text}");
+    let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
+        .unwrap_or_else(|e| panic!("{e}\n{text} {sizes:?} {form}"));
+    let mut worst: f64 = 0.0;
+    for (got, want) in got.iter().zip(&want) {
+        assert_eq!(got.shape, want.shape);
+        let largest = (0..want.len()).map(|k| want.at(k).abs()).fold(0.0, f64::max);
+        let off = (0..want.len()).map(|k| (got.at(k) - want.at(k)).abs()).fold(0.0, f64::max);
+        worst = worst.max(if largest > 0.0 { off / largest } else { off });
+    }
+    worst
+}
+
+fn agrees(text: &str, sizes: &[(&str, i64)], state: &mut u64) {
+    for form in FORMS {
+        let e = error(text, sizes, form, state);
+        assert!(e < 1e-5, "{form} is off by {e}, sizes {sizes:?}\n{text}");
+    }
+}
+
+#[test]
+fn filters_and_sequences_of_any_length() {
+    let mut state = 3;
+    for two_sided in [false, true] {
+        let flag = if two_sided { "{two_sided}" } else { "" };
+        for (t, k) in [(1, 1), (2, 7), (7, 2), (61, 61), (67, 5), (33, 129), (130, 40), (0, 3)] {
+            let lags = if two_sided { 2 * k - 1 } else { k };
+            let text = format!(
+                "dim T = 0..300\nfunc @main(%x: f32[2, T, 3], %h: f32[3, {lags}]) -> f32[2, T, 3] {{\n  %y = long_conv \
+                 %x, %h {flag}\n  return %y\n}}\n"
+            );
+            agrees(&text, &[("T", t)], &mut state);
+            // The same with a length that is known; of no tokens there is nothing to convolve.
+            if t == 0 {
+                continue;
+            }
+            agrees(&text.replace("dim T = 0..300\n", "").replace('T', &t.to_string()), &[], &mut state);
+        }
+    }
+}
+
+#[test]
+fn a_filter_as_long_as_the_sequence() {
+    let mut state = 5;
+    let text = "dim T = 0..4096\nfunc @main(%x: f32[T, 5], %h: f32[5, T]) -> f32[T, 5] {\n  %y = long_conv %x, %h\n  \
+                return %y\n}\n";
+    for t in [0, 1, 16, 17, 100, 257] {
+        agrees(text, &[("T", t)], &mut state);
+    }
+}
+
+#[test]
+fn what_depends_on_the_lag_alone_is_a_convolution() {
+    let mut state = 7;
+    let operators = [
+        "%m = toeplitz %h : mix f32[T, T]",
+        "%a = toeplitz %h {two_sided} : mix f32[T, T]\n  %m = mask %a {left = 5, right = 2}",
+        "%a = toeplitz %h : mix f32[T, T]\n  %b = mask %a {causal}\n  %m = decay %b, %g",
+        "%a = toeplitz %h {two_sided} : mix f32[T, T]\n  %b = scale_by %a {by = 0.5}\n  %m = map %b {fn = tanh}",
+        "%a = toeplitz %h : mix f32[T, T]\n  %i = identity : mix f32[T, T]\n  %m = sum %a, %i",
+        "%a = toeplitz %h : mix f32[T, T]\n  %m = transpose %a",
+    ];
+    for operator in operators {
+        let text = format!(
+            "dim T = 1..300\nfunc @main(%x: f32[T, 6], %h: f32[9], %g: f32[]) -> f32[T, 6] {{\n  {operator}\n  %y = apply \
+             %m, %x\n  return %y\n}}\n"
+        );
+        for t in [1, 23, 64, 90] {
+            agrees(&text, &[("T", t)], &mut state);
+        }
+    }
+}
+
+#[test]
+fn circulants_are_periodic_filters() {
+    let mut state = 9;
+    for t in [1, 12, 37] {
+        let text = format!(
+            "func @main(%x: f32[{t}, 4], %h: f32[{t}]) -> f32[{t}, 4] {{\n  %m = circulant %h\n  %y = apply %m, %x\n  \
+             return %y\n}}\n"
+        );
+        agrees(&text, &[], &mut state);
+    }
+}
+
+#[test]
+fn batches_heads_and_element_types() {
+    let mut state = 11;
+    let text = "dim T = 1..99\nfunc @main(%x: f64[2, 4, T, 3], %h: f64[2, 8]) -> f64[2, 4, T, 3] {\n  %m = toeplitz %h : \
+                mix f64[2, T, T]\n  %y = apply %m, %x\n  return %y\n}\n";
+    for form in FORMS {
+        assert!(error(text, &[("T", 41)], form, &mut state) < 1e-13, "{form}");
+    }
+    for (ty, tolerance) in [("f16", 4e-3), ("bf16", 2e-2)] {
+        let text = format!(
+            "dim T = 1..99\nfunc @main(%x: {ty}[T, 17], %h: f32[17, 40]) -> {ty}[T, 17] {{\n  %y = long_conv %x, %h\n  \
+             return %y\n}}\n"
+        );
+        for form in FORMS {
+            assert!(error(&text, &[("T", 77)], form, &mut state) < tolerance, "{form} {ty}");
+        }
+    }
+}
