@@ -4,8 +4,8 @@
 //! what bounds every region bounds the loop, and a block is left out when no region can meet it.
 
 use crate::lower::lambda::axis_var;
-use crate::lower::{Mix, batched};
-use mixc_ir::expr::{COL, Expr, Var};
+use crate::lower::{Mix, batched, guard_loads};
+use mixc_ir::expr::{Binary, COL, Expr, Node, Var};
 use mixc_ir::support::{Condition, Position};
 use mixc_ir::ty::Align;
 
@@ -162,6 +162,41 @@ pub fn at(m: &Mix, e: &Expr, batch: &[Expr], row: &Expr, col: &Expr) -> Expr {
     map.push((axis_var(m.rank()), row.clone()));
     map.push((axis_var(m.rank() + 1), col.clone()));
     e.with_vars(&map)
+}
+
+/// The terms of a conjunction.
+pub fn conjunction(e: &Expr, terms: &mut Vec<Expr>) {
+    match e.node() {
+        Node::Binary(Binary::And, a, b) => {
+            conjunction(a, terms);
+            conjunction(b, terms);
+        }
+        Node::Bool(true) => {}
+        _ => terms.push(e.clone()),
+    }
+}
+
+/// The part of the support that is the same for every row, as a condition over the operator's axes: lengths and padding.
+/// What such columns hold (a cache past its length) may be anything at all, so it must not even be multiplied by 0.
+pub fn key_condition(m: &Mix) -> Expr {
+    let mut terms = Vec::new();
+    conjunction(&m.support, &mut terms);
+    terms.into_iter().filter(|term| !term.mentions(axis_var(m.rank()))).fold(Expr::bool(true), Expr::and)
+}
+
+/// The element `e` of a tile whose rows are columns of the operator, here `key`: read only where the condition `keys`
+/// over the operator's axes holds, else 0.
+pub fn present_rows(m: &Mix, keys: &Expr, batch: &[Expr], key: &Expr, e: Expr) -> Expr {
+    if keys.as_bool() == Some(true) {
+        return e;
+    }
+    // A condition that is the same for every row: any row will do.
+    let present = at(m, keys, batch, &Expr::int(0), key);
+    let read = guard_loads(&e, &present);
+    match e.node() {
+        Node::Load(l) if l.guard.is_none() => read,
+        _ => Expr::select(present, read, Expr::float(0.0)),
+    }
 }
 
 /// Whether row positions come from lengths.

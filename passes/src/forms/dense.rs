@@ -63,6 +63,7 @@ impl Sum {
         let tensor = s.output(cx, out);
         let ty = TileType::of(a.mix.ty.dtype);
         let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
+        let keys = blocks::key_condition(&mix);
         let features = a.x.shape.last().cloned().unwrap_or_default();
         let out_batch = s.grid_over(&a.batch);
         let batch = batch_index(&mix.ty.batch, &a.batch, &out_batch);
@@ -81,14 +82,15 @@ impl Sum {
         }
         let block = RowBlock { first: i0.clone(), last: i0.clone() + rows.count.clone() - Expr::int(1) };
         let range = blocks::columns(&mix, &block, &batch);
-        let scores = Scores { mix: &mix, batch: &batch, i0: &i0, rows: &rows, queries: &queries, ty, absent: 0.0 };
-        let masked = mix.support.as_bool() != Some(true);
+        let scores =
+            Scores { mix: &mix, batch: &batch, i0: &i0, rows: &rows, queries: &queries, ty, absent: 0.0, keys: &keys };
         let when = |j0: &Expr| blocks::meets(&mix, &block, &batch, j0, bk);
         let last = b.for_blocks(range.from.clone(), range.to.clone(), bk, when, &init, |b, j0, carried| {
             let cols = Extent::block(bk, j0.clone(), blocks::counted_to(&mix, &range.to));
-            let e = scores.tile(b, j0, &cols, depth, masked);
-            let at = [j0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)];
-            let v = b.map("v", ty, &cols, &width, batched(&x, &a.batch, &out_batch, &at));
+            let e = scores.tile(b, j0, &cols, depth, true);
+            let key = j0.clone() + Expr::from(ROW);
+            let v = batched(&x, &a.batch, &out_batch, &[key.clone(), d0.clone() + Expr::from(COL)]);
+            let v = b.map("v", ty, &cols, &width, blocks::present_rows(&mix, &keys, &batch, &key, v));
             let mut next: Vec<TileId> = vec![b.dot("o1", ty, e, v, Some(carried[0]))];
             if let Some(l) = carried.get(1) {
                 let sum = b.reduce("sum", Combine::Sum, Axis::Cols, e);
@@ -115,6 +117,7 @@ impl Sum {
         let tensor = s.output(cx, out);
         let ty = TileType::of(a.mix.ty.dtype);
         let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
+        let keys = blocks::key_condition(&mix);
         let features = a.x.shape.last().cloned().unwrap_or_default();
         let out_batch = s.grid_over(&a.batch);
         let bd = capacity(cx, &features, CHANNELS);
@@ -137,13 +140,14 @@ impl Sum {
             |_| None,
             &init,
             |b, j0, carried| {
-                let keys = Extent::block(bk, j0.clone(), blocks::counted_to(&mix, &range.to));
+                let block_keys = Extent::block(bk, j0.clone(), blocks::counted_to(&mix, &range.to));
                 let col = j0.clone() + Expr::from(ROW);
                 let value = blocks::at(&mix, &mix.value, &batch, &i, &col);
                 let present = blocks::at(&mix, &mix.support, &batch, &i, &col);
-                let e = b.map("e", ty, &keys, &width, Expr::select(present, value, Expr::float(0.0)));
-                let v = tokens(&x, &a.batch, &out_batch, &[col, d0.clone() + Expr::from(COL)]);
-                let weighted = b.map("weighted", ty, &keys, &width, Expr::tile(e) * v);
+                let e = b.map("e", ty, &block_keys, &width, Expr::select(present, value, Expr::float(0.0)));
+                let v = tokens(&x, &a.batch, &out_batch, &[col.clone(), d0.clone() + Expr::from(COL)]);
+                let v = blocks::present_rows(&mix, &keys, &batch, &col, v);
+                let weighted = b.map("weighted", ty, &block_keys, &width, Expr::tile(e) * v);
                 let mut next = vec![add_part(b, ty, &one, &width, carried[0], weighted)];
                 if let Some(l) = carried.get(1) {
                     next.push(add_part(b, ty, &one, &width, *l, e));

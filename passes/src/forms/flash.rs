@@ -22,13 +22,14 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "flash",
     applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
     open: |cx, apply, shape, dtype| {
+        let keys = blocks::key_condition(&apply.mix);
         let mut mix = key_masks_as_biases(cx, &apply.mix)?;
         if apply.channelwise {
             // Every channel has a matrix of its own: its elements are read one by one.
             mix = super::dense::store_products(cx, &mix)?;
         }
         let apply = Apply { mix, ..apply.clone() };
-        Ok(open(Rows { apply }, dtype, shape.to_vec()))
+        Ok(open(Rows { apply, keys }, dtype, shape.to_vec()))
     },
 };
 
@@ -37,7 +38,7 @@ pub static FORM: ApplyForm = ApplyForm {
 fn key_masks_as_biases(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
     let row = axis_var(m.rank());
     let mut terms = Vec::new();
-    conjunction(&m.support, &mut terms);
+    blocks::conjunction(&m.support, &mut terms);
     let (mut value, mut support) = (m.value.clone(), Expr::bool(true));
     for term in terms {
         match term.node() {
@@ -51,18 +52,6 @@ fn key_masks_as_biases(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
         }
     }
     Ok(Mix { value, support, ..m.clone() })
-}
-
-/// The terms of a conjunction.
-fn conjunction(e: &Expr, terms: &mut Vec<Expr>) {
-    match e.node() {
-        Node::Binary(Binary::And, a, b) => {
-            conjunction(a, terms);
-            conjunction(b, terms);
-        }
-        Node::Bool(true) => {}
-        _ => terms.push(e.clone()),
-    }
 }
 
 /// Queries of a block: the output tile [queries, features] lives in the first cache level.
@@ -80,6 +69,8 @@ pub const LEAST: f64 = f32::MIN as f64;
 pub struct Rows {
     /// What is applied.
     pub apply: Apply,
+    /// Which keys are present for any query, see [`blocks::key_condition`]; known before masks became biases.
+    pub keys: Expr,
 }
 
 /// Buffers that an operator and its tokens read.
@@ -115,8 +106,8 @@ pub fn local_mix(cx: &Context<'_>, s: &mut Scribe, m: &Mix) -> Mix {
     m
 }
 
-/// The score tile of a block of rows and columns: products, then the element's expression; with `masked`, minus
-/// infinity (or 0 for sums) outside the support.
+/// The score tile of a block of rows and columns: products, then the element's expression; minus infinity (or 0 for
+/// sums) outside the support.
 pub struct Scores<'a> {
     /// The operator, local.
     pub mix: &'a Mix,
@@ -132,6 +123,8 @@ pub struct Scores<'a> {
     pub ty: TileType,
     /// What stands outside the support.
     pub absent: f64,
+    /// Which keys are read, as a condition over the operator's axes.
+    pub keys: &'a Expr,
 }
 
 impl Scores<'_> {
@@ -162,8 +155,8 @@ impl Scores<'_> {
             .collect()
     }
 
-    /// The tile for columns `j0..`.
-    pub fn tile(&self, b: &mut TileBuilder, j0: &Expr, cols: &Extent, depth: usize, masked: bool) -> TileId {
+    /// The tile for columns `j0..`; with `cut`, some of which the support may lack.
+    pub fn tile(&self, b: &mut TileBuilder, j0: &Expr, cols: &Extent, depth: usize, cut: bool) -> TileId {
         let mix = self.mix;
         let products: Vec<TileId> = mix
             .products
@@ -171,14 +164,11 @@ impl Scores<'_> {
             .zip(self.queries)
             .map(|(p, q)| {
                 let r = p.k.shape.last().cloned().unwrap_or_default();
-                let at = [j0.clone() + Expr::from(ROW), Expr::from(COL)];
-                let k = b.map(
-                    "k",
-                    self.ty,
-                    cols,
-                    &whole(&r, depth),
-                    crate::lower::batched(&p.k, &mix.ty.batch, self.batch, &at),
-                );
+                let key = j0.clone() + Expr::from(ROW);
+                let at = [key.clone(), Expr::from(COL)];
+                let k = crate::lower::batched(&p.k, &mix.ty.batch, self.batch, &at);
+                let k = if cut { blocks::present_rows(mix, self.keys, self.batch, &key, k) } else { k };
+                let k = b.map("k", self.ty, cols, &whole(&r, depth), k);
                 b.dot("s", self.ty, *q, Matrix::transposed(k), None)
             })
             .collect();
@@ -189,7 +179,7 @@ impl Scores<'_> {
         let (row, col) = (self.i0.clone() + Expr::from(ROW), j0.clone() + Expr::from(COL));
         let args: Vec<Expr> = products.iter().map(|t| Expr::tile(*t)).collect();
         let value = blocks::at(mix, &value, self.batch, &row, &col).with_args(&args);
-        let value = if masked {
+        let value = if cut && mix.support.as_bool() != Some(true) {
             let present = blocks::at(mix, &mix.support, self.batch, &row, &col);
             Expr::select(present, value, Expr::float(self.absent))
         } else {
@@ -258,7 +248,9 @@ impl Write for Rows {
     }
 
     fn reads(&self) -> Vec<BufferId> {
-        reads(&self.apply)
+        let mut found = reads(&self.apply);
+        found.extend(buffers_of(&self.keys));
+        found
     }
 
     fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
@@ -273,7 +265,7 @@ impl Rows {
         let mut s = Scribe::new("flash");
         let tensor = s.output(cx, out);
         let ty = TileType::of(a.mix.ty.dtype);
-        let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
+        let (mix, x, keys) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x), s.local(cx, &self.keys));
         let features = a.x.shape.last().cloned().unwrap_or_default();
         let out_batch = s.grid_over(&a.batch);
         let batch = crate::lower::batch_index(&mix.ty.batch, &a.batch, &out_batch);
@@ -297,11 +289,19 @@ impl Rows {
         let o0 = b.map("o", ty, &rows, &width, Expr::float(0.0));
         let block = RowBlock { first: i0.clone(), last: i0.clone() + rows.count.clone() - Expr::int(1) };
         let range = blocks::columns(&mix, &block, &batch);
-        let scores =
-            Scores { mix: &mix, batch: &batch, i0: &i0, rows: &rows, queries: &queries, ty, absent: f64::NEG_INFINITY };
-        let step = |b: &mut TileBuilder, j0: &Expr, cols: Extent, carried: &[TileId], masked: bool| -> Vec<TileId> {
+        let scores = Scores {
+            mix: &mix,
+            batch: &batch,
+            i0: &i0,
+            rows: &rows,
+            queries: &queries,
+            ty,
+            absent: f64::NEG_INFINITY,
+            keys: &keys,
+        };
+        let step = |b: &mut TileBuilder, j0: &Expr, cols: Extent, carried: &[TileId], cut: bool| -> Vec<TileId> {
             let (m, l, o) = (carried[0], carried[1], carried[2]);
-            let e = scores.tile(b, j0, &cols, depth, masked);
+            let e = scores.tile(b, j0, &cols, depth, cut);
             let most = b.reduce("most", Combine::Max, Axis::Cols, e);
             let m1 = b.map("m1", ty, &rows, &one, Expr::tile(m).max(Expr::tile(most)));
             let p = b.map("p", ty, &rows, &cols, (Expr::tile(e) - by_row(m1)).apply(Unary::Exp));
@@ -309,8 +309,10 @@ impl Rows {
             let sum = b.reduce("sum", Combine::Sum, Axis::Cols, p);
             let l1 = b.map("l1", ty, &rows, &one, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
             let scaled = b.map("scaled", ty, &rows, &width, Expr::tile(o) * by_row(c));
-            let at = [j0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)];
-            let v = b.map("v", ty, &cols, &width, crate::lower::batched(&x, &a.batch, &out_batch, &at));
+            let key = j0.clone() + Expr::from(ROW);
+            let v = crate::lower::batched(&x, &a.batch, &out_batch, &[key.clone(), d0.clone() + Expr::from(COL)]);
+            let v = if cut { blocks::present_rows(&mix, &keys, &batch, &key, v) } else { v };
+            let v = b.map("v", ty, &cols, &width, v);
             vec![m1, l1, b.dot("o1", ty, p, v, Some(scaled))]
         };
         let mut state = vec![m0, l0, o0];
@@ -332,7 +334,7 @@ impl Rows {
         let when = |j0: &Expr| blocks::meets(&mix, &block, &batch, j0, bk);
         let counted = blocks::counted_to(&mix, &range.to);
         let last = b.for_blocks(from, range.to.clone(), bk, when, &state, |b, j0, carried| {
-            step(b, j0, Extent::block(bk, j0.clone(), counted.clone()), carried, masked)
+            step(b, j0, Extent::block(bk, j0.clone(), counted.clone()), carried, true)
         });
         let mut at = out_batch.clone();
         at.extend([i0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)]);
@@ -352,7 +354,7 @@ impl Rows {
         let mut s = Scribe::new("flash_channelwise");
         let tensor = s.output(cx, out);
         let ty = TileType::of(a.mix.ty.dtype);
-        let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
+        let (mix, x, keys) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x), s.local(cx, &self.keys));
         let features = a.x.shape.last().cloned().unwrap_or_default();
         let out_batch = s.grid_over(&a.batch);
         let bd = capacity(cx, &features, CHANNELS);
@@ -380,22 +382,23 @@ impl Rows {
             |_| None,
             &[m0, l0, o0],
             |b, j0, carried| {
-                let keys = Extent::block(bk, j0.clone(), total);
+                let block_keys = Extent::block(bk, j0.clone(), total);
                 let (m, l, o) = (carried[0], carried[1], carried[2]);
                 let col = j0.clone() + Expr::from(ROW);
                 let value = blocks::at(&mix, &mix.value, &batch, &i, &col);
                 let present = blocks::at(&mix, &mix.support, &batch, &i, &col);
                 let value = Expr::select(present, value, Expr::float(f64::NEG_INFINITY));
-                let e = b.map("e", ty, &keys, &width, value);
+                let e = b.map("e", ty, &block_keys, &width, value);
                 let most = b.reduce("most", Combine::Max, Axis::Rows, e);
                 let m1 = b.map("m1", ty, &one, &width, Expr::tile(m).max(Expr::tile(most)));
-                let p = b.map("p", ty, &keys, &width, (Expr::tile(e) - by_col(m1)).apply(Unary::Exp));
+                let p = b.map("p", ty, &block_keys, &width, (Expr::tile(e) - by_col(m1)).apply(Unary::Exp));
                 let c = b.map("c", ty, &one, &width, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
                 let sum = b.reduce("sum", Combine::Sum, Axis::Rows, p);
                 let l1 = b.map("l1", ty, &one, &width, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
-                let at = [col, d0.clone() + Expr::from(COL)];
+                let at = [col.clone(), d0.clone() + Expr::from(COL)];
                 let v = crate::lower::batched(&x, &a.batch, &out_batch, &at);
-                let weighted = b.map("weighted", ty, &keys, &width, Expr::tile(p) * v);
+                let v = blocks::present_rows(&mix, &keys, &batch, &col, v);
+                let weighted = b.map("weighted", ty, &block_keys, &width, Expr::tile(p) * v);
                 let part = b.reduce("part", Combine::Sum, Axis::Rows, weighted);
                 vec![m1, l1, b.map("o1", ty, &one, &width, Expr::tile(o) * Expr::tile(c) + Expr::tile(part))]
             },
