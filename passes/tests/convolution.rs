@@ -120,6 +120,16 @@ fn what_depends_on_the_lag_alone_is_a_convolution() {
 }
 
 #[test]
+fn a_filter_cut_past_its_end() {
+    let mut state = 13;
+    let text = "dim T = 1..300\nfunc @main(%x: f32[T, 6], %h: f32[T], %g: f32[]) -> f32[T, 6] {\n  %a = toeplitz %h\n  \
+                %b = mask %a {causal, left = 60}\n  %m = decay %b, %g\n  %y = apply %m, %x\n  return %y\n}\n";
+    for t in [1, 3, 59, 60, 61, 62, 90] {
+        agrees(text, &[("T", t)], &mut state);
+    }
+}
+
+#[test]
 fn circulants_are_periodic_filters() {
     let mut state = 9;
     for t in [1, 12, 37] {

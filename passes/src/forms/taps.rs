@@ -2,7 +2,7 @@
 
 use super::Apply;
 use crate::lower::{Context, Failure, Generator, Lambda, RowStep, axis, axis_var, generator, guard_loads, lesser};
-use mixc_ir::dim::Dim;
+use mixc_ir::dim::{Dim, DimValues};
 use mixc_ir::expr::{Expr, Var};
 
 /// A filter of an application: a generator with its channels set apart.
@@ -21,7 +21,9 @@ pub fn filter(cx: &Context<'_>, a: &Apply) -> Option<Filter> {
     if !matches!(a.mix.row_step, RowStep::None) {
         return None;
     }
-    let generator = generator(&a.mix)?;
+    // Of no tokens every bound is as good as another: reckoned for one.
+    let typical: DimValues = cx.settings.typical.iter().map(|(s, n)| (s.clone(), (*n).max(1))).collect();
+    let generator = generator(&a.mix, &|d| d.eval(&typical).unwrap_or(0))?;
     let (mut batch, mut channels) = (a.mix.ty.batch.clone(), Dim::constant(1));
     if a.channelwise {
         channels = batch.pop()?;
@@ -29,9 +31,9 @@ pub fn filter(cx: &Context<'_>, a: &Apply) -> Option<Filter> {
             return None;
         }
     }
-    // Lags in no order are nothing that is worth a convolution.
+    // Whatever the lengths there is some lag, but for no tokens at all.
     let span = generator.high.sub(&generator.low).ok()?.bounds(&cx.bounds).ok()?;
-    (span.0 >= -1).then_some(Filter { generator, batch, channels })
+    (span.0 >= -2).then_some(Filter { generator, batch, channels })
 }
 
 impl Filter {

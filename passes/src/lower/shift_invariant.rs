@@ -65,14 +65,6 @@ fn bounds(m: &Mix, c: &Condition) -> (Option<Dim>, Option<Dim>) {
     }
 }
 
-/// The greater of two dims when their difference is a number, else the first.
-fn greater(a: Dim, b: &Dim) -> Dim {
-    match b.sub(&a).ok().and_then(|d| d.as_constant()) {
-        Some(n) if n > 0 => b.clone(),
-        _ => a,
-    }
-}
-
 /// The lesser of two dims when their difference is a number, else the first.
 pub fn lesser(a: Dim, b: &Dim) -> Dim {
     match a.sub(b).ok().and_then(|d| d.as_constant()) {
@@ -81,8 +73,9 @@ pub fn lesser(a: Dim, b: &Dim) -> Dim {
     }
 }
 
-/// The generator of an operator whose elements depend on the lag alone.
-pub fn generator(m: &Mix) -> Option<Generator> {
+/// The generator of an operator whose elements depend on the lag alone. Of several bounds of the lags that it knows it
+/// gives the closest at typical lengths.
+pub fn generator(m: &Mix, typical: &dyn Fn(&Dim) -> i64) -> Option<Generator> {
     if m.special.is_some() || !m.products.is_empty() {
         return None;
     }
@@ -99,14 +92,13 @@ pub fn generator(m: &Mix) -> Option<Generator> {
     if let [region] = m.structure.support.regions.as_slice() {
         for c in region {
             let (l, h) = bounds(m, c);
-            // A bound by a length of its own (of the kernel) says more than the operator's size.
-            low = l.map_or(low.clone(), |l| if low == least { l } else { greater(low.clone(), &l) });
-            high = h.map_or(high.clone(), |h| if high == most { h } else { lesser(high.clone(), &h) });
+            low = l.filter(|l| typical(l) > typical(&low)).unwrap_or(low);
+            high = h.filter(|h| typical(h) < typical(&high)).unwrap_or(high);
         }
-        (low, high) = (greater(low, &least), lesser(high, &most));
     }
-    let inside = lag.clone().ge(Expr::from(&low)).and(lag.le(Expr::from(&high)));
-    let present = inside.clone().and(support);
+    // Every bound holds, whichever is the closer at the call: supports say nothing of what lies outside the operator.
+    let within = |low: &Dim, high: &Dim| lag.clone().ge(Expr::from(low)).and(lag.clone().le(Expr::from(high)));
+    let present = within(&least, &most).and(within(&low, &high)).and(support);
     let element = Expr::select(present.clone(), guard_loads(&value, &present), Expr::float(0.0));
     Some(Generator { element, low, high })
 }
