@@ -31,7 +31,10 @@ const LIBRARY: &str = "libcuda.so";
 
 /// A program is compiled while somebody waits for it: little optimisation, and line tables for the reports.
 const PROGRAM_FLAGS: [&str; 7] = ["-std=c++17", "-O1", "-g1", "-fPIC", "-fno-exceptions", "-ffp-contract=off", "-w"];
-const RUNTIME_FLAGS: [&str; 5] = ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off"];
+/// Every access asks for the current thread, hence the cheap way to find it; two pointers fit into the room that the
+/// loader keeps for libraries opened late.
+const RUNTIME_FLAGS: [&str; 6] =
+    ["-std=c++17", "-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-ftls-model=initial-exec"];
 
 /// Makes the emulator's library the one that the driver's name stands for in this process; it stays so.
 pub fn preload() -> Result<(), CudaError> {

@@ -121,6 +121,7 @@ template <class T> static inline mx_view<T> mxr_part(void *memory, mxr_extent ex
 
 #define MX_DEVICE static inline
 #define MX_UNROLL
+#define MX_RESTRICT __restrict__
 #define MX_KERNEL(NAME, THREADS) \
   enum { mx_threads_##NAME = (THREADS) }; \
   static void NAME

@@ -29,6 +29,8 @@
 // mbarrier, to which mx_mbarrier_arrive_expect announced them; mx_mbarrier_wait waits until the phase of that parity ended.
 #define MX_DEVICE __device__ __forceinline__
 #define MX_UNROLL _Pragma("unroll")
+// For a kernel's pointer whose memory no other of its pointers reaches.
+#define MX_RESTRICT __restrict__
 #define MX_KERNEL(NAME, THREADS) extern "C" __global__ void __launch_bounds__(THREADS) NAME
 
 typedef long long mx_i64;

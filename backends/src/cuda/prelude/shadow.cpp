@@ -31,7 +31,7 @@ struct View {
   unsigned block_base, warp_base;
 };
 
-bool ordered(const View &v, int other, unsigned time) {
+inline bool ordered(const View &v, int other, unsigned time) {
   if (time <= v.block_base || other == v.thread) return true;
   if (other / LANES == v.thread / LANES && time <= v.warp_base) return true;
   return !self->known.empty() && time <= self->known[other];
@@ -57,7 +57,7 @@ bool reads_ordered(const View &v, const Cell &c) {
   return true;
 }
 
-[[noreturn]] void race(const void *site, const void *address, bool write, const char *verb, int other) {
+[[noreturn]] __attribute__((noinline)) void race(const void *site, const void *address, bool write, const char *verb, int other) {
   const auto a = (const unsigned char *)address;
   const unsigned char *shared = worker->shared;
   const bool is_shared = a >= shared && a < shared + worker->launch->shared_bytes;
@@ -68,7 +68,7 @@ bool reads_ordered(const View &v, const Cell &c) {
                  std::to_string(other) + " " + verb + " it, with no barrier between");
 }
 
-void touch(const View &v, Cell &c, const void *site, const void *address, bool write, bool record) {
+inline __attribute__((always_inline)) void touch(const View &v, Cell &c, const void *site, const void *address, bool write, bool record) {
   if (!ordered(v, c.writer, c.written)) race(site, address, write, "wrote", c.writer);
   const unsigned now = self->clock;
   if (write) {

@@ -2,6 +2,8 @@
 
 use super::super::error::CudaError;
 use super::super::nvrtc;
+use super::harness::Program;
+use super::{math, storage, transfers, warps};
 
 /// Whether NVRTC is here; says so where it is not.
 pub(super) fn has_nvrtc() -> bool {
@@ -30,4 +32,23 @@ fn the_prelude_assembles() {
     assert!(nvrtc::ptx(text, "compute_80").unwrap().contains(".entry nothing"));
     let error = nvrtc::compile("MX_KERNEL(nothing, 32)(float *out) { missing(); }", "sm_80").unwrap_err();
     assert!(matches!(&error, CudaError::CompileFailed(log) if log.contains("program.cu(1)")), "{error}");
+}
+
+#[test]
+fn every_test_program_assembles() {
+    if !has_nvrtc() {
+        return;
+    }
+    let (copies, hopper) = transfers::programs();
+    let all: Vec<Program> =
+        [math::programs(), storage::programs(), warps::programs(), copies].into_iter().flatten().collect();
+    for (architecture, programs) in [("sm_80", &all), ("sm_90a", &all), ("sm_90a", &hopper)] {
+        for program in programs {
+            let name = &program.kernel.name;
+            let compiled = nvrtc::compile(&program.text, architecture).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let usage = compiled.usage[name];
+            assert!(usage.registers > 0 && usage.spill_bytes == 0, "{name} for {architecture}: {usage:?}");
+        }
+    }
+    assert!(nvrtc::compile(&hopper[0].text, "sm_80").is_err(), "what sm_90 added is not there before");
 }

@@ -1,4 +1,10 @@
 //! Tests of the emulator, the preludes and the host's side.
 
 mod compiles;
-mod first;
+mod faults;
+mod harness;
+mod host;
+mod math;
+mod storage;
+mod transfers;
+mod warps;
