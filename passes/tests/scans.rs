@@ -154,3 +154,59 @@ fn long_scans_keep_their_precision() {
         agrees(&text, 2051, "chunked_scan", &mut random);
     }
 }
+
+#[test]
+fn the_delta_rule_in_chunks() {
+    let mut random = Random(8);
+    for (n, tokens) in LENGTHS.into_iter().enumerate() {
+        let dtype = ["f32", "bf16", "f32", "f64", "f16"][n % 5];
+        let [batch, groups] = [["", ""], ["4, ", "2, "], ["2, 3, ", "2, 1, "]][n % 3];
+        let (r, p) = (2 + n % 6, random.one_of(&[1, 3, 65]));
+        let beside = if dtype == "f64" { "f64" } else { "f32" };
+        let (decays, operand) = match n % 3 {
+            0 => (String::new(), "_"),
+            1 => (format!(", %a: {beside}[{batch}T]"), "%a"),
+            _ => (format!(", %a: {beside}[{groups}T, {r}]"), "%a"),
+        };
+        let text = format!(
+            "dim T = 0..600\nfunc @main(%q: {dtype}[{groups}T, {r}], %k: {dtype}[{groups}T, {r}], \
+             %v: {dtype}[{batch}T, {p}], %beta: {beside}[{batch}T], %s: {beside}[{batch}{r}, {p}]{decays}) -> \
+             ({dtype}[{batch}T, {p}], {beside}[{batch}{r}, {p}]) {{\n  \
+             %y, %t = delta_rule %q, %k, %v, %beta, {operand}, %s {{state}}\n  return %y, %t\n}}\n"
+        );
+        for form in ["chunked_delta", "triangular_inverse"] {
+            agrees(&text, tokens, form, &mut random);
+        }
+    }
+}
+
+#[test]
+fn diagonals_and_the_other_direction() {
+    let mut random = Random(9);
+    let operators = [
+        "  %m = mask %s {right = -1}\n",
+        "  %o = diagonal %d\n  %m = sum %o, %s\n",
+        "  %o = mask %s {right = -1}\n  %m = add_diagonal %o, %d\n",
+        "  %o = mask %s {causal}\n  %p = identity : mix f32[T, T]\n  %m = sum %o, %p\n",
+        "  %m = transpose %s\n",
+        "  %o = mask %s {right = -1}\n  %p = add_diagonal %o, %d\n  %m = transpose %p\n",
+        "  %o = transpose %s\n  %m = add_diagonal %o, %d\n",
+        "  %o = transpose %s\n  %m = transpose %o\n",
+        // Not scans any more: made as a matrix.
+        "  %o = transpose %s\n  %m = mask %o {right = 2}\n",
+    ];
+    for (n, operator) in operators.iter().enumerate() {
+        for (tokens, a) in [(1, "T"), (17, "T, 4"), (70, "T"), (41, "T, 4"), (33, "T, 1")] {
+            let text = format!(
+                "dim T = 0..600\nfunc @main(%q: f32[2, T, 4], %k: f32[2, T, 4], %v: f32[2, T, 3], %a: f32[2, {a}], \
+                 %d: f32[2, T]) -> f32[2, T, 3] {{\n  %s = semiseparable %q, %k, %a\n{operator}  %y = apply %m, %v\n  \
+                 return %y\n}}\n"
+            );
+            let form = if n + 1 == operators.len() { "dense" } else { "chunked_scan" };
+            agrees(&text, tokens, form, &mut random);
+            if operator.contains("transpose") && !operator.contains("%d") && form != "dense" {
+                agrees(&text, tokens, "recurrent_scan", &mut random);
+            }
+        }
+    }
+}

@@ -7,14 +7,14 @@ use super::chunks::{self, Chunks};
 use super::flash::tokens;
 use super::{Apply, ApplyForm, Write, capacity, open};
 use crate::lower::{Context, Failure, Producer, Scribe, batch_index};
-use mixc_ir::expr::{COL, Expr, ROW, Var};
+use mixc_ir::expr::{COL, Expr, Var};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::tile::TileType;
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
     name: "chunked_scan",
-    applies: |cx, a| !a.channelwise && chunks::parts(cx, &a.mix).is_some(),
+    applies: |cx, a| !a.channelwise && chunks::scan_of(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(ChunkedScan { apply: apply.clone() }, dtype, shape.to_vec())),
 };
 
@@ -49,10 +49,10 @@ impl Write for ChunkedScan {
         let Some(mut scan) = Chunks::new(cx, &mut s, mix, batch) else {
             return Err(cx.fail("a chunked scan needs a semiseparable operator"));
         };
-        let (row, column) = (Expr::from(ROW), d0 + Expr::from(COL));
+        let column = d0 + Expr::from(COL);
         // Stores happen inside the loop, so the ending is made local before it, for chunks that start at a variable.
         let slot = Var(u32::MAX);
-        let natural = [grid.clone(), vec![Expr::from(slot) + row.clone(), column.clone()]].concat();
+        let natural = [grid.clone(), vec![scan.places(&Expr::from(slot)), column.clone()]].concat();
         let ending = end.localised(cx, &mut s, &natural);
         let t = &mut s.b;
         let start = scan.start(t, &cols);
@@ -66,7 +66,7 @@ impl Write for ChunkedScan {
             |t, t0, carried| {
                 let (state, m) = (carried[0], scan.tokens(t0));
                 let chunk = scan.chunk(t, t0);
-                let xs = tokens(&x, &apply.batch, &grid, &[t0.clone() + row.clone(), column.clone()]);
+                let xs = tokens(&x, &apply.batch, &grid, &[scan.places(t0), column.clone()]);
                 let xs = t.map("x", ty, &m, &cols, xs);
                 let across = t.dot("across", ty, chunk.read, state, None);
                 let y = t.dot("y", ty, chunk.inside, xs, Some(across));

@@ -12,7 +12,7 @@
 use super::flash::whole;
 use super::reduce::by_row;
 use super::{Apply, buffers_of, capacity};
-use crate::lower::{Context, Lambda, Mix, Scribe, Special, batched, guard_loads};
+use crate::lower::{Context, Lambda, Mix, Scribe, Semiseparable, Special, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, TileId, Unary};
 use mixc_ir::lowered::BufferId;
@@ -32,19 +32,15 @@ const LEAST_LOG: f64 = -1e30;
 /// A semiseparable operator in the terms of one program.
 #[derive(Clone, Debug)]
 pub struct Chunks {
-    c: Lambda,
-    b: Lambda,
-    a: Lambda,
+    /// With its loads made local.
+    operator: Semiseparable,
     /// Whether every state has its own decay.
     own: bool,
-    /// Whether `a` has an axis over states, of length 1 when it is not [`own`](Chunks::own).
-    a_has_features: bool,
     dims: Vec<Dim>,
     batch: Vec<Expr>,
     ty: TileType,
     states: Extent,
-    /// Tokens.
-    total: Expr,
+    tokens: Dim,
     /// Where every state has its own decay: which tokens lie [between, across] the middles, see [`Chunks::halvings`].
     halves: Vec<[TileId; 2]>,
     /// Most tokens of a chunk.
@@ -64,43 +60,46 @@ pub struct Chunk {
     whole: TileId,
 }
 
-/// The parts of a semiseparable operator, when a scan computes it: as many columns as rows, not too many states.
-pub fn parts<'m>(cx: &Context<'_>, m: &'m Mix) -> Option<(&'m Lambda, &'m Lambda, &'m Lambda, bool)> {
-    let Some(Special::Semiseparable { c, b, a, a_has_features }) = &m.special else { return None };
-    let fits = m.ty.rows == m.ty.cols && c.shape.last().is_some_and(|n| cx.most(n) <= STATES as i64);
-    fits.then_some((c, b, a, *a_has_features))
+/// The semiseparable operator that `m` is, when a scan computes it: as many columns as rows, not too many states.
+pub fn scan_of<'m>(cx: &Context<'_>, m: &'m Mix) -> Option<&'m Semiseparable> {
+    let Some(Special::Semiseparable(scan)) = &m.special else { return None };
+    let fits = m.ty.rows == m.ty.cols && scan.c.shape.last().is_some_and(|n| cx.most(n) <= STATES as i64);
+    fits.then_some(scan)
 }
 
-/// Buffers that the application of a semiseparable operator reads.
+/// Buffers that the application of a semiseparable operator, or of the inverse of one, reads.
 pub fn reads(apply: &Apply) -> Vec<BufferId> {
     let mut found = super::flash::reads(apply);
-    if let Some(Special::Semiseparable { c, b, a, .. }) = &apply.mix.special {
-        found.extend([c, b, a].into_iter().flat_map(|l| buffers_of(&l.body)));
-    }
+    let scan = match &apply.mix.special {
+        Some(Special::Semiseparable(scan)) => Some(scan),
+        Some(Special::Inverse(m)) => match &m.special {
+            Some(Special::Semiseparable(scan)) => Some(scan),
+            _ => None,
+        },
+        _ => None,
+    };
+    found.extend(scan.into_iter().flat_map(Semiseparable::lambdas).flat_map(|l| buffers_of(&l.body)));
     found
 }
 
 impl Chunks {
     /// The operator `m` at a batch index of its own, in the program that `s` writes; `None` when no scan computes it.
     pub fn new(cx: &Context<'_>, s: &mut Scribe, m: &Mix, batch: Vec<Expr>) -> Option<Chunks> {
-        let (c, b, a, a_has_features) = parts(cx, m)?;
-        let states = c.shape.last().cloned().unwrap_or_default();
-        let own = a_has_features && !a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
-        let [c, b, a] = [c, b, a].map(|l| s.local_lambda(cx, l));
+        let scan = scan_of(cx, m)?;
+        let states = scan.c.shape.last().cloned().unwrap_or_default();
+        let own = scan.a_has_features && !scan.a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
+        let operator = scan.map(|l| s.local_lambda(cx, l));
         let length = s.b.knob("chunk", capacity(cx, &m.ty.rows, if own { OWN } else { SHARED }));
         Some(Chunks {
+            operator,
             own,
-            a_has_features,
             dims: m.ty.batch.clone(),
             batch,
             ty: TileType::of(m.ty.dtype),
             states: whole(&states, capacity(cx, &states, STATES)),
-            total: Expr::from(&m.ty.rows),
+            tokens: m.ty.rows.clone(),
             halves: Vec::new(),
             length,
-            c,
-            b,
-            a,
         })
     }
 
@@ -110,9 +109,14 @@ impl Chunks {
         t.map("state", self.ty, &self.states, cols, Expr::float(0.0))
     }
 
+    /// Where the rows of the chunk that starts at `t0` stand in x and y.
+    pub fn places(&self, t0: &Expr) -> Expr {
+        self.operator.place(&self.tokens, &(t0.clone() + Expr::from(ROW)))
+    }
+
     /// The tokens of the chunk that starts at `t0`.
     pub fn tokens(&self, t0: &Expr) -> Extent {
-        Extent::block(self.length, t0.clone(), self.total.clone())
+        Extent::block(self.length, t0.clone(), Expr::from(&self.tokens))
     }
 
     fn at(&self, l: &Lambda, tail: &[Expr]) -> Expr {
@@ -122,7 +126,8 @@ impl Chunks {
     /// The logarithm of the decay at a token, for the state in the column.
     fn log(&self, token: Expr) -> Expr {
         let state = if self.own { Expr::from(COL) } else { Expr::int(0) };
-        let log = self.at(&self.a, &if self.a_has_features { vec![token, state] } else { vec![token] });
+        let log =
+            self.at(&self.operator.a, &if self.operator.a_has_features { vec![token, state] } else { vec![token] });
         // Products with the zeros of a matrix of ones must be 0.
         if self.own { log.max(Expr::float(LEAST_LOG)) } else { log }
     }
@@ -132,8 +137,8 @@ impl Chunks {
         let (m, n, ty) = (self.tokens(t0), &self.states, self.ty);
         let width = if self.own { n.clone() } else { Extent::fixed(1) };
         let token = t0.clone() + Expr::from(ROW);
-        let c = t.map("c", ty, &m, n, self.at(&self.c, &[token.clone(), Expr::from(COL)]));
-        let b = t.map("b", ty, &m, n, self.at(&self.b, &[token.clone(), Expr::from(COL)]));
+        let c = t.map("c", ty, &m, n, self.at(&self.operator.c, &[token.clone(), Expr::from(COL)]));
+        let b = t.map("b", ty, &m, n, self.at(&self.operator.b, &[token.clone(), Expr::from(COL)]));
         let logs = t.map("logs", ty, &m, &width, self.log(token.clone()));
         let later = token + Expr::int(1);
         let follows = later.clone().lt(t0.clone() + m.count.clone());
@@ -146,7 +151,12 @@ impl Chunks {
             let log = if self.own { Expr::tile(log) } else { by_row(log) };
             Expr::tile(tile) * log.apply(Unary::Exp)
         };
-        let inside = if self.own { self.halvings(t, &m, [c, b, logs]) } else { self.segments(t, &m, [c, b, logs]) };
+        let product = t.dot("product", ty, c, Matrix::transposed(b), None);
+        let diagonal = self.diagonal(t0, product);
+        let inside = match self.own {
+            true => self.halvings(t, &m, [c, b, logs], diagonal),
+            false => self.segments(t, &m, [product, logs], diagonal),
+        };
         let read = t.map("read", ty, &m, n, decayed(c, from));
         let write = t.map("write", ty, &m, n, decayed(b, to));
         Chunk { inside, read, write, whole }
@@ -154,14 +164,23 @@ impl Chunks {
 
     /// The elements within a chunk for a decay that all states share: a product, and the sum of the logarithms between
     /// every two tokens by a running sum down the columns.
-    fn segments(&self, t: &mut TileBuilder, m: &Extent, [c, b, logs]: [TileId; 3]) -> TileId {
+    fn segments(&self, t: &mut TileBuilder, m: &Extent, [product, logs]: [TileId; 2], diagonal: Expr) -> TileId {
         let (row, col) = (Expr::from(ROW), Expr::from(COL));
         let addend = Expr::select(col.clone().lt(row.clone()), by_row(logs), Expr::float(0.0));
         let addend = t.map("addend", self.ty, m, m, addend);
         let between = t.scan("between", Combine::Sum, Axis::Rows, false, addend);
-        let product = t.dot("product", self.ty, c, Matrix::transposed(b), None);
         let element = Expr::tile(product) * Expr::tile(between).apply(Unary::Exp);
-        t.map("inside", self.ty, m, m, Expr::select(col.le(row), element, Expr::float(0.0)))
+        let element = Expr::select(col.clone().lt(row.clone()), element, Expr::float(0.0));
+        t.map("inside", self.ty, m, m, Expr::select(col.equals(row), diagonal, element))
+    }
+
+    /// The element on the diagonal, whose formula is that of the product.
+    fn diagonal(&self, t0: &Expr, product: TileId) -> Expr {
+        let own = if self.operator.own_diagonal { Expr::tile(product) } else { Expr::float(0.0) };
+        match &self.operator.added {
+            Some(d) => own + self.at(d, &[t0.clone() + Expr::from(ROW)]),
+            None => own,
+        }
     }
 
     /// The halves of a chunk, of their halves and so on, as matrices of zeros and ones.
@@ -188,11 +207,10 @@ impl Chunks {
     /// The elements within a chunk for a decay for every state, by halves: where i is in the second half of a block of
     /// tokens and j in its first, the decay between is that from j to the middle times that from the middle to i, and
     /// the elements are one product. The halves are blocks in turn, down to single tokens.
-    fn halvings(&self, t: &mut TileBuilder, m: &Extent, [c, b, logs]: [TileId; 3]) -> TileId {
+    fn halvings(&self, t: &mut TileBuilder, m: &Extent, [c, b, logs]: [TileId; 3], diagonal: Expr) -> TileId {
         let (ty, n) = (self.ty, &self.states);
-        let product = t.dot("product", ty, c, Matrix::transposed(b), None);
         let on = Expr::from(ROW).equals(Expr::from(COL));
-        let mut inside = t.map("inside", ty, m, m, Expr::select(on, Expr::tile(product), Expr::float(0.0)));
+        let mut inside = t.map("inside", ty, m, m, Expr::select(on, diagonal, Expr::float(0.0)));
         for [between, across] in &self.halves {
             let between = t.map("between", ty, m, m, Expr::tile(*between));
             let log = t.dot("log", ty, between, logs, None);

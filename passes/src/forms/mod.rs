@@ -5,6 +5,7 @@
 
 pub mod blocks;
 pub mod choice;
+pub mod chunked_delta;
 pub mod chunked_scan;
 pub mod chunks;
 pub mod cumulate;
@@ -157,6 +158,7 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &flash::FORM,
     &chunked_scan::FORM,
     &recurrent_scan::FORM,
+    &chunked_delta::FORM,
     &triangular_inverse::FORM,
     &direct_convolution::FORM,
     &fourier::fft_convolution::FFT,
@@ -187,6 +189,10 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
     ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
     ("recurrent_scan", "a semiseparable operator as a recurrence over a state, token after token"),
+    (
+        "chunked_delta",
+        "the inverse of a triangular semiseparable operator by chunks: a system within one, a state between",
+    ),
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
     ("top_k", "the k greatest of every row by a threshold"),

@@ -1,6 +1,7 @@
 //! Operators during lowering: an element as an expression, and what is left to do by rows.
 
 use super::lambda::{Lambda, axes, axis};
+use super::semiseparable::{self, Semiseparable};
 use super::{Context, Failure};
 use crate::forms;
 use mixc_ir::attr::Attrs;
@@ -41,17 +42,8 @@ pub enum RowStep {
 /// An operator that is not a matrix of elements.
 #[derive(Clone, Debug)]
 pub enum Special {
-    /// `semiseparable(c, b, a)`.
-    Semiseparable {
-        /// `[.., T, N]`.
-        c: Lambda,
-        /// `[.., T, N]`.
-        b: Lambda,
-        /// Log decays, `[.., T]`, `[.., T, 1]` or `[.., T, N]`.
-        a: Lambda,
-        /// Whether `a` has the axis over n.
-        a_has_features: bool,
-    },
+    /// A recurrence over tokens.
+    Semiseparable(Semiseparable),
     /// The inverse of a lower triangular operator.
     Inverse(Box<Mix>),
     /// The product of two.
@@ -210,6 +202,13 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         ..m
     };
     let at = |l: &Lambda, tail: &[Expr]| batched(l, &ty.batch, &axes(nb), tail);
+    let scan = |scan: Semiseparable| Mix {
+        special: Some(Special::Semiseparable(scan)),
+        ..plain(Expr::float(0.0), Expr::bool(true))
+    };
+    if let Some(kept) = still_a_scan(cx, op, node, &ty)? {
+        return Ok(scan(kept));
+    }
     let number = |cx: &Context<'_>, name: &str, default: f64| -> Result<f64, Failure> {
         let _ = cx;
         Ok(node.attrs.float(name).unwrap_or(default))
@@ -229,8 +228,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 cx.read_stored(cx.operand(node, 2)?)?,
             );
             let a_has_features = a.shape.len() == c.shape.len();
-            let special = Special::Semiseparable { c, b, a, a_has_features };
-            Mix { special: Some(special), ..plain(Expr::float(0.0), own) }
+            scan(Semiseparable { c, b, a, a_has_features, own_diagonal: true, added: None, reversed: false })
         }
         "outer_sum" => {
             let (u, v) = (read(cx, node, 0)?, read(cx, node, 1)?);
@@ -432,6 +430,64 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
     })
 }
 
+/// The result of a node on a semiseparable operator, where it is one still.
+fn still_a_scan(
+    cx: &mut Context<'_>,
+    op: &'static Op,
+    node: &Node,
+    ty: &MixType,
+) -> Result<Option<Semiseparable>, Failure> {
+    let scan_of = |cx: &Context<'_>, k: usize| -> Result<Option<Semiseparable>, Failure> {
+        let v = cx.operand(node, k)?;
+        if cx.source.ty(v).as_mix().is_none() {
+            return Ok(None);
+        }
+        Ok(match cx.mix(v)?.special {
+            Some(Special::Semiseparable(scan)) => Some(scan),
+            _ => None,
+        })
+    };
+    if ty.rows != ty.cols || ty.align != Align::End || node.operands.is_empty() {
+        return Ok(None);
+    }
+    Ok(match op.name {
+        "transpose" => scan_of(cx, 0)?.map(|s| s.transposed(&ty.rows)),
+        "mask" if node.attrs.iter().count() == 1 => match scan_of(cx, 0)? {
+            Some(s) if !s.reversed && node.attrs.int("right") == Some(-1) => Some(s.strict()),
+            Some(s) if !s.reversed && node.attrs.flag("causal") => Some(s),
+            _ => None,
+        },
+        "add_diagonal" => match scan_of(cx, 0)? {
+            Some(s) => {
+                let d = cx.read_stored(cx.operand(node, 1)?)?;
+                s.with_diagonal(d, &ty.rows)
+            }
+            None => None,
+        },
+        "sum" => {
+            for (k, other) in [(0, 1), (1, 0)] {
+                let Some(s) = scan_of(cx, k)? else { continue };
+                let Some(d) = diagonal_of(cx, cx.operand(node, other)?)? else { continue };
+                return Ok(s.with_diagonal(d, &ty.rows));
+            }
+            None
+        }
+        _ => None,
+    })
+}
+
+/// The elements `[.., T]` of an operator that is written as a diagonal.
+fn diagonal_of(cx: &mut Context<'_>, v: ValueId) -> Result<Option<Lambda>, Failure> {
+    let source = cx.source;
+    let Some(node) = source.nodes.iter().find(|n| n.results.contains(&v)) else { return Ok(None) };
+    let (NodeKind::Op(op), Some(ty)) = (&node.kind, source.ty(v).as_mix()) else { return Ok(None) };
+    Ok(match op.name {
+        "identity" => Some(Lambda { dtype: ty.dtype, shape: vec![ty.rows.clone()], body: Expr::float(1.0) }),
+        "diagonal" => Some(cx.read_stored(cx.operand(node, 0)?)?),
+        _ => None,
+    })
+}
+
 fn read(cx: &mut Context<'_>, node: &Node, k: usize) -> Result<Lambda, Failure> {
     let v = cx.operand(node, k)?;
     cx.read(v)
@@ -578,7 +634,7 @@ pub fn feature(cx: &Context<'_>, name: &str, x: Expr) -> Result<Expr, Failure> {
 /// The operator as a stored matrix of elements: the last resort, T x S in memory.
 pub fn materialise(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
     match &m.special {
-        Some(Special::Semiseparable { .. }) => return forms::recurrent_scan::elements(cx, m),
+        Some(Special::Semiseparable(scan)) => return semiseparable::elements(cx, m, scan),
         Some(Special::Inverse(_)) => {
             let values = forms::triangular_inverse::elements(cx, m)?;
             return Ok(Mix { value: values.body, special: None, ..m.clone() });

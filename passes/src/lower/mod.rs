@@ -8,12 +8,14 @@
 pub mod lambda;
 mod mixing;
 mod program;
+mod semiseparable;
 mod shift_invariant;
 mod tensors;
 
 pub use lambda::{Lambda, axes, axis, axis_var};
 pub use mixing::{Mix, RowStep, Special, batch_index, batched, materialise};
 pub use program::Scribe;
+pub use semiseparable::Semiseparable;
 pub use shift_invariant::{Generator, generator, lesser};
 pub use tensors::guard_loads;
 

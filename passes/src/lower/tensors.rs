@@ -98,10 +98,13 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
             single(forms::scan_2d::scan(cx, &x, &parameters)?)
         }
         "conv1d" => open(conv1d(cx, node, &shape, dtype)?),
-        "merge_heads" | "reshape" | "transpose" => {
+        "reverse" | "merge_heads" | "reshape" | "transpose" => {
             let v = cx.operand(node, 0)?;
             if let Some(p) = push_layout(cx, op.name, node, v, &shape)? {
                 return open(p);
+            }
+            if op.name == "reverse" {
+                return single(indexing(cx, op, node, &shape, dtype)?);
             }
             let x = cx.read(v)?;
             single(pull_layout(cx, op.name, node, &x, &shape)?)
@@ -362,6 +365,17 @@ fn push_layout(
     }
     let Some(p) = cx.take_open(v) else { return Ok(None) };
     let index = match name {
+        "reverse" => {
+            let k = axis_attr(cx, node, shape.len(), 0)?;
+            if p.natural.last().is_some() && p.index[k].mentions(axis_var(p.natural.len() - 1)) {
+                // Stored one by one: read from the other end instead.
+                cx.put_open(v, p);
+                return Ok(None);
+            }
+            let mut index = p.index.clone();
+            index[k] = Expr::from(&shape[k]) - Expr::int(1) - index[k].clone();
+            index
+        }
         "transpose" => match node.attrs.ints("perm") {
             Some(perm) => perm.iter().map(|&k| p.index[k as usize].clone()).collect(),
             None => return Err(cx.fail("`transpose` of a tensor needs `perm`")),
