@@ -40,7 +40,7 @@ impl Kernel {
 /// The kernels of the run phase, equal ones once, for a target that runs here.
 pub fn kernels(c: &Compilation, target: &Target, dims: &DimValues) -> Result<Vec<Kernel>, Error> {
     let Target::Cpu(target) = target else {
-        return Err(Error::Usage("--target ref has no kernels".into()));
+        return Err(Error::Usage("kernels are timed one by one on CPU targets alone".into()));
     };
     let mut seen: Vec<String> = Vec::new();
     let mut found: Vec<Kernel> = Vec::new();

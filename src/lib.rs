@@ -53,13 +53,17 @@ pub fn target_names() -> &'static [&'static str] {
     &mixc_backends::cpu::target::TARGET_NAMES
 }
 
-/// Whether code for the CPU target of that name runs on this machine, or why it does not.
+/// Whether code for the target of that name runs on this machine, or why it does not.
 pub fn runs_here(name: &str) -> Result<(), Error> {
     match Target::parse(name)? {
         Target::Reference => Ok(()),
         Target::Cpu(t) => match t.missing_here() {
             Ok(None) => Ok(()),
             Ok(Some(feature)) => Err(Error::Unavailable(format!("this CPU lacks {}", feature.name()))),
+            Err(e) => Err(Error::Unavailable(e.to_string())),
+        },
+        Target::Cuda(t) => match mixc_backends::cuda::open(&t) {
+            Ok(_) => Ok(()),
             Err(e) => Err(Error::Unavailable(e.to_string())),
         },
     }

@@ -4,6 +4,7 @@ use crate::pipeline::{self, Compilation, Request};
 use crate::{Error, Model, Target, shapes};
 use mixc_backends::cpu::pool::Pool;
 use mixc_backends::cpu::{self, BoundWeights, CallError, CompiledModel, Parallel};
+use mixc_backends::cuda::{self, CudaModel};
 use mixc_ir::dim::DimValues;
 use mixc_ir::dtype::DType;
 use mixc_ir::program::Program;
@@ -20,6 +21,7 @@ pub struct Runner {
 enum Engine {
     Reference,
     Native { code: Box<CompiledModel>, bound: Option<BoundWeights>, compilation: Box<Compilation> },
+    Device { code: Box<CudaModel>, bound: cuda::BoundWeights, compilation: Box<Compilation> },
 }
 
 /// The pool as generated code uses it.
@@ -35,6 +37,17 @@ fn call_error(e: &CallError) -> Error {
     match e {
         CallError::Failed(cpu::abi::Failure::CpuUnsupported) => Error::Unavailable(e.to_string()),
         _ => Error::Usage(e.to_string()),
+    }
+}
+
+fn device_error(e: cuda::RunError) -> Error {
+    use cuda::CudaError::{DriverTaken, NoCompiler, NoDevice, NoDriver, NoNvrtc};
+    match e {
+        cuda::RunError::Device(e @ (NoDriver | NoDevice(_) | NoNvrtc(_) | NoCompiler(_) | DriverTaken)) => {
+            Error::Unavailable(e.to_string())
+        }
+        cuda::RunError::Device(e) => Error::Bug(e.to_string()),
+        e => Error::Usage(e.to_string()),
     }
 }
 
@@ -59,6 +72,15 @@ impl Runner {
                 let program = compilation.program.clone();
                 Ok(Runner { program, engine: Engine::Native { code, bound, compilation }, weights: Weights::new() })
             }
+            Target::Cuda(target) => {
+                // A machine without a device says so before anything is worked out.
+                let device = cuda::open(target).map_err(|e| device_error(e.into()))?;
+                let compilation = Box::new(pipeline::compile(model, request)?);
+                let code = Box::new(CudaModel::new(&compilation.lowered, device).map_err(device_error)?);
+                let bound = code.bind(&view).map_err(device_error)?;
+                let program = compilation.program.clone();
+                Ok(Runner { program, engine: Engine::Device { code, bound, compilation }, weights: Weights::new() })
+            }
         }
     }
 
@@ -66,7 +88,7 @@ impl Runner {
     pub fn compilation(&self) -> Option<&Compilation> {
         match &self.engine {
             Engine::Reference => None,
-            Engine::Native { compilation, .. } => Some(compilation),
+            Engine::Native { compilation, .. } | Engine::Device { compilation, .. } => Some(compilation),
         }
     }
 
@@ -95,7 +117,7 @@ impl Runner {
                 let types = self.program.results.iter().map(|v| self.program.ty(*v).dtype());
                 Ok(results.iter().zip(types).map(|(t, d)| t.to_blob(d)).collect())
             }
-            Engine::Native { .. } => {
+            Engine::Native { .. } | Engine::Device { .. } => {
                 let mut results = self.result_blobs(&dims);
                 let pool = pool(threads);
                 self.run_into(&dims, inputs, &mut results, pool.as_ref())?;
@@ -113,7 +135,7 @@ impl Runner {
         self.program.results.iter().map(blob).collect()
     }
 
-    /// Runs into results of the right lengths; for the native engine.
+    /// Runs into results of the right lengths; for compiled models.
     pub fn run_into(
         &self,
         dims: &DimValues,
@@ -121,14 +143,17 @@ impl Runner {
         results: &mut [Blob],
         pool: Option<&Pool>,
     ) -> Result<(), Error> {
-        let Engine::Native { code, bound, .. } = &self.engine else {
-            return Err(Error::Usage("the reference has no native code".into()));
-        };
         let reads: Vec<&[u8]> = inputs.iter().map(|b| b.bytes.as_slice()).collect();
         let mut writes: Vec<&mut [u8]> = results.iter_mut().map(|b| b.bytes.as_mut_slice()).collect();
-        let on_pool = pool.map(OnPool);
-        let parallel = on_pool.as_ref().map(|p| p as &dyn Parallel);
-        code.run(dims, bound.as_ref(), &reads, &mut writes, parallel).map_err(|e| call_error(&e))
+        match &self.engine {
+            Engine::Reference => Err(Error::Usage("the reference has no compiled code".into())),
+            Engine::Native { code, bound, .. } => {
+                let on_pool = pool.map(OnPool);
+                let parallel = on_pool.as_ref().map(|p| p as &dyn Parallel);
+                code.run(dims, bound.as_ref(), &reads, &mut writes, parallel).map_err(|e| call_error(&e))
+            }
+            Engine::Device { code, bound, .. } => code.run(dims, bound, &reads, &mut writes).map_err(device_error),
+        }
     }
 
     fn reference(&self, dims: &DimValues, inputs: &[Blob], weights: &Weights) -> Result<Vec<Tensor>, Error> {

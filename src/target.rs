@@ -2,6 +2,7 @@
 
 use crate::Error;
 use mixc_backends::cpu::target as cpu;
+use mixc_backends::cuda::{ARCHITECTURES, CudaTarget};
 
 /// A target.
 #[derive(Clone)]
@@ -10,6 +11,8 @@ pub enum Target {
     Reference,
     /// Machine code.
     Cpu(Box<cpu::Target>),
+    /// A GPU, or its emulator.
+    Cuda(CudaTarget),
 }
 
 impl Target {
@@ -18,9 +21,13 @@ impl Target {
         match name {
             "ref" => Ok(Target::Reference),
             "cpu" => Target::parse("native"),
-            _ if name == "cuda" || name.starts_with("cuda:") => {
-                Err(Error::Unavailable(format!("target `{name}`: this version of mixc has no CUDA back end")))
-            }
+            _ if name == "cuda" || name.starts_with("cuda:") => match CudaTarget::from_name(name) {
+                Some(target) => Ok(Target::Cuda(target)),
+                None => {
+                    let known = ARCHITECTURES.map(|a| format!("cuda:{a}")).join(", ");
+                    Err(Error::Usage(format!("unknown target `{name}`; known are cuda, cuda:emu, {known}")))
+                }
+            },
             _ => match cpu::Target::from_name(name) {
                 Ok(t) => Ok(Target::Cpu(Box::new(t))),
                 Err(e @ cpu::TargetError::Unknown(_)) => Err(Error::Usage(format!("{e}, cpu, ref"))),

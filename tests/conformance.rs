@@ -160,3 +160,16 @@ fn a_wrong_result_is_seen() {
         assert!(compare(&case, &results).is_err(), "{}", case.name);
     }
 }
+
+#[test]
+fn the_cuda_emulator_gives_the_expected_results() {
+    let ready = mixc::runs_here("cuda:emu");
+    if let Err(why) = ready {
+        println!("skipped: {why}");
+        return;
+    }
+    every_case(&|_| true, &|case| {
+        let results = compile(case, "cuda:emu")?.run(&case.inputs, 1).map_err(|e| e.to_string())?;
+        compare(case, &results)
+    });
+}

@@ -7,6 +7,18 @@ use sha2::{Digest, Sha256};
 
 /// The manifest's text.
 pub fn text(model: &Model, c: &Compilation, i: &Interface, target: &str) -> String {
+    pretty(&value(model, c, i, target))
+}
+
+/// A value as a file's text.
+pub fn pretty(value: &serde_json::Value) -> String {
+    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    text.push('\n');
+    text
+}
+
+/// The manifest as a value.
+pub fn value(model: &Model, c: &Compilation, i: &Interface, target: &str) -> serde_json::Value {
     let arguments = |list: &[Argument]| -> Vec<serde_json::Value> {
         let one = |a: &Argument| {
             let shape: Vec<String> = a.shape.iter().map(ToString::to_string).collect();
@@ -30,7 +42,7 @@ pub fn text(model: &Model, c: &Compilation, i: &Interface, target: &str) -> Stri
         })
         .collect();
     let hash: String = Sha256::digest(model.source.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
-    let manifest = serde_json::json!({
+    serde_json::json!({
         "abi": 1,
         "name": i.name,
         "mixc": env!("CARGO_PKG_VERSION"),
@@ -42,8 +54,5 @@ pub fn text(model: &Model, c: &Compilation, i: &Interface, target: &str) -> Stri
         "binds_weights": i.binds,
         "workspace": format!("{}_workspace_bytes(dims), aligned to 64", i.name),
         "kernels": kernels,
-    });
-    let mut text = serde_json::to_string_pretty(&manifest).unwrap_or_default();
-    text.push('\n');
-    text
+    })
 }

@@ -2,6 +2,7 @@
 
 mod archive;
 mod build_files;
+mod device;
 mod dims;
 mod header;
 mod manifest;
@@ -33,36 +34,53 @@ pub enum Emit {
     Manifest,
     /// `NAME.ir`, the rewritten program.
     Ir,
+    /// `NAME.cu`, CUDA C++ with its prelude.
+    CudaSource,
+    /// `NAME.cubin`, machine code of a GPU.
+    Cubin,
+    /// `NAME.ptx`, for the driver's own compiler.
+    Ptx,
 }
 
 impl Emit {
-    /// All that a CPU target has, in the order they are written.
-    pub const ALL: [(&'static str, Emit); 8] = [
+    /// All there are, in the order they are written.
+    pub const ALL: [(&'static str, Emit); 11] = [
         ("obj", Emit::Object),
         ("lib", Emit::Library),
         ("header", Emit::Header),
         ("pc", Emit::PkgConfig),
         ("cmake", Emit::CMake),
         ("crate", Emit::Crate),
+        ("cu", Emit::CudaSource),
+        ("cubin", Emit::Cubin),
+        ("ptx", Emit::Ptx),
         ("manifest", Emit::Manifest),
         ("ir", Emit::Ir),
     ];
 
-    /// By its name on the command line.
-    pub fn parse(name: &str) -> Result<Emit, Error> {
-        let known: Vec<&str> = Emit::ALL.iter().map(|(n, _)| *n).collect();
-        Emit::ALL
-            .iter()
-            .find(|(n, _)| *n == name)
-            .map(|(_, e)| *e)
-            .ok_or_else(|| Error::Usage(format!("--emit {name}: this target has {}", known.join(", "))))
+    /// Whether a target has it.
+    fn is_of(self, target: &Target) -> bool {
+        match self {
+            Emit::Manifest | Emit::Ir => true,
+            Emit::CudaSource | Emit::Cubin | Emit::Ptx => matches!(target, Target::Cuda(_)),
+            _ => matches!(target, Target::Cpu(_)),
+        }
+    }
+
+    /// By its name on the command line, if the target has it.
+    pub fn parse(name: &str, target: &Target) -> Result<Emit, Error> {
+        let known: Vec<&(&str, Emit)> = Emit::ALL.iter().filter(|(_, e)| e.is_of(target)).collect();
+        known.iter().find(|(n, _)| *n == name).map(|(_, e)| *e).ok_or_else(|| {
+            let names: Vec<&str> = known.iter().map(|(n, _)| *n).collect();
+            Error::Usage(format!("--emit {name}: this target has {}", names.join(", ")))
+        })
     }
 }
 
 /// What is to be written.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
-    /// Which artefacts; all when empty.
+    /// Which artefacts; when empty all that the target has, but the rewritten program.
     pub emit: Vec<Emit>,
     /// Put the bound weights into the object.
     pub embed_weights: bool,
@@ -78,9 +96,46 @@ pub fn write(
     wanted: &Wanted,
     dir: &Path,
 ) -> Result<Vec<PathBuf>, Error> {
-    let Target::Cpu(target) = target else {
-        return Err(Error::Usage("--target ref has no artefacts: it is an interpreter; use `mixc run`".into()));
-    };
+    match target {
+        Target::Reference => {
+            Err(Error::Usage("--target ref has no artefacts: it is an interpreter; use `mixc run`".into()))
+        }
+        Target::Cpu(cpu) => write_objects(model, c, cpu, wanted, dir),
+        Target::Cuda(cuda) => device::write(model, c, cuda, wanted, dir),
+    }
+}
+
+impl Wanted {
+    fn has(&self, emit: Emit) -> bool {
+        if self.emit.is_empty() { emit != Emit::Ir } else { self.emit.contains(&emit) }
+    }
+}
+
+/// Files under a directory, in the order they were written.
+struct Files<'d> {
+    dir: &'d Path,
+    written: Vec<PathBuf>,
+}
+
+impl Files<'_> {
+    fn put(&mut self, relative: String, bytes: &[u8]) -> Result<(), Error> {
+        let path = self.dir.join(relative);
+        if let Some(home) = path.parent() {
+            std::fs::create_dir_all(home).map_err(|e| Error::io(home, e))?;
+        }
+        std::fs::write(&path, bytes).map_err(|e| Error::io(&path, e))?;
+        self.written.push(path);
+        Ok(())
+    }
+}
+
+fn write_objects(
+    model: &Model,
+    c: &Compilation,
+    target: &cpu::target::Target,
+    wanted: &Wanted,
+    dir: &Path,
+) -> Result<Vec<PathBuf>, Error> {
     let lowered = &c.lowered;
     let mut options = Options::default();
     if wanted.embed_weights {
@@ -93,44 +148,40 @@ pub fn write(
     let interface = cpu::object_interface(lowered, &options);
     let library = archive::library(&interface, &object)?;
     let name = &interface.name;
-    std::fs::create_dir_all(dir).map_err(|e| Error::io(dir, e))?;
-    let mut written = Vec::new();
-    let mut put = |relative: String, bytes: &[u8]| -> Result<(), Error> {
-        let path = dir.join(relative);
-        if let Some(home) = path.parent() {
-            std::fs::create_dir_all(home).map_err(|e| Error::io(home, e))?;
-        }
-        std::fs::write(&path, bytes).map_err(|e| Error::io(&path, e))?;
-        written.push(path);
-        Ok(())
-    };
-    for (_, emit) in Emit::ALL.iter().filter(|(_, e)| wanted.emit.is_empty() || wanted.emit.contains(e)) {
+    let mut files = Files { dir, written: Vec::new() };
+    for (_, emit) in Emit::ALL.iter().filter(|(_, e)| wanted.has(*e)) {
         match emit {
-            Emit::Object => put(format!("{name}.o"), &object)?,
-            Emit::Library => put(format!("lib{name}.a"), &library)?,
-            Emit::Header => put(format!("{name}.h"), header::text(&interface, &wanted.target_name).as_bytes())?,
-            Emit::PkgConfig => put(format!("{name}.pc"), build_files::pkg_config(name).as_bytes())?,
-            Emit::CMake => put(format!("{name}Config.cmake"), build_files::cmake(name).as_bytes())?,
+            Emit::Object => files.put(format!("{name}.o"), &object)?,
+            Emit::Library => files.put(format!("lib{name}.a"), &library)?,
+            Emit::Header => files.put(format!("{name}.h"), header::text(&interface, &wanted.target_name).as_bytes())?,
+            Emit::PkgConfig => files.put(format!("{name}.pc"), build_files::pkg_config(name).as_bytes())?,
+            Emit::CMake => files.put(format!("{name}Config.cmake"), build_files::cmake(name).as_bytes())?,
             Emit::Crate => {
-                put(format!("{name}-rs/Cargo.toml"), rust_crate::manifest(name).as_bytes())?;
-                put(format!("{name}-rs/build.rs"), rust_crate::build_script(name).as_bytes())?;
-                put(format!("{name}-rs/src/lib.rs"), rust_crate::library(&interface).as_bytes())?;
-                put(format!("{name}-rs/lib{name}.a"), &library)?;
+                files.put(format!("{name}-rs/Cargo.toml"), rust_crate::manifest(name).as_bytes())?;
+                files.put(format!("{name}-rs/build.rs"), rust_crate::build_script(name).as_bytes())?;
+                files.put(format!("{name}-rs/src/lib.rs"), rust_crate::library(&interface).as_bytes())?;
+                files.put(format!("{name}-rs/lib{name}.a"), &library)?;
             }
             Emit::Manifest => {
                 let text = manifest::text(model, c, &interface, &wanted.target_name);
-                put(format!("{name}.json"), text.as_bytes())?;
+                files.put(format!("{name}.json"), text.as_bytes())?;
             }
-            Emit::Ir => put(format!("{name}.ir"), mixc_ir::text::print_program(&c.rewritten.program).as_bytes())?,
+            Emit::Ir => {
+                files.put(format!("{name}.ir"), mixc_ir::text::print_program(&c.rewritten.program).as_bytes())?
+            }
+            Emit::CudaSource | Emit::Cubin | Emit::Ptx => {}
         }
     }
-    Ok(written)
+    Ok(files.written)
 }
 
-/// The functions of a model's object as `symbol bytes`, for `mixc opt --stage emit`.
+/// What is emitted, for `mixc opt --stage emit`: the functions of a model's object as `symbol bytes`, or its CUDA text.
 pub fn listing(c: &Compilation, target: &Target) -> Result<String, Error> {
     let Target::Cpu(target) = target else {
-        return Err(Error::Usage("--target ref emits nothing".into()));
+        return match target {
+            Target::Cuda(_) => Ok(device::source(c).text),
+            _ => Err(Error::Usage("--target ref emits nothing".into())),
+        };
     };
     let object =
         cpu::compile_object(&c.lowered, target, &Options::default()).map_err(|e| Error::Unavailable(e.to_string()))?;

@@ -50,7 +50,9 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
     let whole = measure(&mut [&mut once], effort)?[0];
     let short = Effort { at_least: Duration::from_millis(100), ..effort };
     let mut timed: Vec<(Kernel, Timing)> = Vec::new();
-    for mut k in kernels(stages, &target, &dims)? {
+    // One by one they are timed on the CPU alone.
+    let alone = if matches!(target, Target::Cpu(_)) { kernels(stages, &target, &dims)? } else { Vec::new() };
+    for mut k in alone {
         let mut once = || k.run(&dims, pool.as_ref());
         let timing = measure(&mut [&mut once], short)?[0];
         timed.push((k, timing));

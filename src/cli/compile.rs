@@ -14,7 +14,8 @@ pub struct Compile {
     /// The directory for the artefacts
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Which artefacts: obj lib header pc cmake crate manifest ir (default: all but ir)
+    /// Which artefacts: obj lib header pc cmake crate manifest ir, of CUDA targets cu cubin ptx manifest ir (default: all
+    /// but ir)
     #[arg(long, value_delimiter = ',')]
     emit: Vec<String>,
     /// Put the weights into the object
@@ -38,10 +39,7 @@ enum Tune {
 /// Compiles and writes.
 pub fn run(c: &Compile, common: Common) -> Result<(), Error> {
     let target = Target::parse(&c.compiling.target)?;
-    let mut emit = c.emit.iter().map(|n| Emit::parse(n)).collect::<Result<Vec<_>, _>>()?;
-    if emit.is_empty() {
-        emit = Emit::ALL.iter().map(|(_, e)| *e).filter(|e| *e != Emit::Ir).collect();
-    }
+    let emit = c.emit.iter().map(|n| Emit::parse(n, &target)).collect::<Result<Vec<_>, _>>()?;
     let model = c.compiling.load(&c.file)?;
     let stages = model.stages(&c.compiling.request())?;
     let wanted = Wanted { emit, embed_weights: c.embed_weights, target_name: c.compiling.target.clone() };

@@ -2,7 +2,7 @@
 
 use super::{Format, output};
 use clap::Args;
-use mixc::{Error, Target};
+use mixc::Error;
 
 /// Arguments.
 #[derive(Args, Debug)]
@@ -18,10 +18,11 @@ pub fn run(c: &Info) -> Result<(), Error> {
     let names = mixc::target_names();
     let targets: Vec<(String, Option<String>)> = names
         .iter()
+        .copied()
+        .chain(["ref", "cuda", "cuda:emu"])
         .map(|n| (n.to_string(), mixc::runs_here(n).err().map(|e| e.to_string())))
-        .chain([("ref".to_string(), None)])
         .collect();
-    let cuda = Target::parse("cuda").err().map(|e| e.to_string()).unwrap_or_default();
+    let cuda = mixc::runs_here("cuda").err().map(|e| e.to_string());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if c.format == Format::Json {
         let targets: Vec<_> = targets
@@ -40,7 +41,7 @@ pub fn run(c: &Info) -> Result<(), Error> {
             "model": machine.name,
             "peaks": { "f32_gflops": machine.fma / 1e9, "bf16_gflops": machine.fma_bf16 / 1e9 },
             "caches": caches,
-            "devices": [{ "name": "cpu", "available": true }, { "name": "cuda", "available": false, "reason": cuda }],
+            "devices": [{ "name": "cpu", "available": true }, { "name": "cuda", "available": cuda.is_none(), "reason": cuda }],
         });
         println!("{value}");
         return Ok(());
@@ -48,7 +49,6 @@ pub fn run(c: &Info) -> Result<(), Error> {
     println!("mixc {}, {threads} threads\n", env!("CARGO_PKG_VERSION"));
     let mut rows = vec![vec!["target".to_string(), "runs here".to_string()]];
     rows.extend(targets.into_iter().map(|(n, why)| vec![n, why.unwrap_or_else(|| "yes".into())]));
-    rows.push(vec!["cuda".into(), cuda]);
     print!("{}", output::table(&rows));
     println!("\ncosts are reckoned for {}: {:.0} GFLOP/s f32 a thread", machine.name, machine.fma / 1e9);
     for l in &machine.levels {

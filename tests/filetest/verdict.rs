@@ -157,7 +157,14 @@ fn runs(d: &Directives, s: &Staged, run: &Run, request: &Request) -> Result<Opti
         };
         let compiled = match target_here {
             Target::Reference => None,
-            Target::Cpu(_) => Some(s.model.compile(&target_here, request).map_err(|e| e.to_string())?),
+            Target::Cpu(_) | Target::Cuda(_) => match s.model.compile(&target_here, request) {
+                Ok(runner) => Some(runner),
+                Err(Error::Unavailable(reason)) => {
+                    missing = missing.or(Some(reason));
+                    continue;
+                }
+                Err(e) => return Err(e.to_string()),
+            },
         };
         for request in &given {
             let dims = mixc::typical_dims(&s.model.program, &request.shapes);

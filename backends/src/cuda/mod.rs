@@ -9,13 +9,29 @@
 
 pub mod cache;
 pub mod device;
+pub mod emit;
 pub mod emulator;
 pub mod error;
 pub mod kernel;
+mod model;
 pub mod nvrtc;
-
+#[cfg(test)]
+mod program_tests;
+mod target;
 #[cfg(test)]
 mod tests;
 
+pub use error::CudaError;
+pub use model::{BoundWeights, CudaModel, RunError, Source, source};
+pub use target::{ARCHITECTURES, CudaTarget};
+
 /// The prelude that generated text is compiled with for a GPU; a self-contained `.cu` is this and the text after it.
 pub const GPU_PRELUDE: &str = include_str!("prelude/gpu.cuh");
+
+/// Opens the device of a target.
+pub fn open(target: &CudaTarget) -> Result<device::Device, CudaError> {
+    match target {
+        CudaTarget::Emulated => device::Device::emulated(),
+        CudaTarget::Here | CudaTarget::Architecture(_) => device::Device::open(),
+    }
+}

@@ -15,13 +15,13 @@ use super::code::{Code, define_data};
 use super::functions::Library;
 use super::module::{CodeError, define_clif};
 use super::target::Target;
+use crate::distinct::Distinct;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, types};
 use cranelift_module::{DataId, FuncId, Linkage, Module};
 use mixc_ir::dim::{DimValues, Symbol};
-use mixc_ir::lowered::{Action, BufferId, Lowered, Phase, Place, aligned};
+use mixc_ir::lowered::{BufferId, Lowered, Phase, Place, aligned};
 use mixc_ir::tensor::Tensor;
-use mixc_ir::tile::TileProgram;
 use std::collections::BTreeMap;
 
 /// What becomes of the functions.
@@ -54,37 +54,14 @@ fn bodies(
     lowered: &Lowered,
     symbols: &[Symbol],
 ) -> Result<Vec<(Phase, Option<Body>)>, CodeError> {
-    let mut known: Vec<(&TileProgram, Body)> = Vec::new();
-    let mut all = Vec::new();
-    for step in &lowered.steps {
-        let Action::Run { program, .. } = &step.action else {
-            all.push((step.phase, None));
-            continue;
-        };
-        let body = match known.iter().find(|(p, _)| same_code(p, program)) {
-            Some((_, body)) => *body,
-            None => {
-                let name = format!("{}_step{}_{}", lowered.name, known.len(), symbol_part(&program.name));
-                let body = define_body(module, library, target, &name, symbols, program)?;
-                known.push((program, body));
-                body
-            }
-        };
-        all.push((step.phase, Some(body)));
+    let distinct = Distinct::of(lowered);
+    let mut made: Vec<Body> = Vec::new();
+    for (k, program) in distinct.programs.iter().enumerate() {
+        let name = format!("{}_step{k}_{}", lowered.name, symbol_part(&program.name));
+        made.push(define_body(module, library, target, &name, symbols, program)?);
     }
+    let all = lowered.steps.iter().zip(&distinct.of_steps).map(|(s, k)| (s.phase, k.map(|k| made[k]))).collect();
     Ok(all)
-}
-
-/// Whether two programs differ in names alone.
-fn same_code(a: &TileProgram, b: &TileProgram) -> bool {
-    let unnamed = |p: &TileProgram| {
-        (
-            p.tensors.iter().map(|t| (t.dtype, t.shape.clone(), t.role)).collect::<Vec<_>>(),
-            p.grid.iter().map(|g| (g.var, g.extent.clone())).collect::<Vec<_>>(),
-            p.tiles.iter().map(|t| (t.ty, t.rows.clone(), t.cols.clone())).collect::<Vec<_>>(),
-        )
-    };
-    a.body == b.body && unnamed(a) == unnamed(b)
 }
 
 /// A name with everything that a symbol may not have left out.
