@@ -2,8 +2,8 @@
 //!
 //! A back end reads tile programs, buffers and the memory plan, and nothing else: it knows no operation and no form.
 
-#[cfg(test)]
-mod against_interpreter;
 pub mod cpu;
 pub mod cuda;
 mod distinct;
+#[cfg(test)]
+mod tests;

@@ -15,8 +15,6 @@ pub mod error;
 pub mod kernel;
 mod model;
 pub mod nvrtc;
-#[cfg(test)]
-mod program_tests;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 //! One tile program as a model, run by generated code between guard pages and by the interpreter.
 
 use super::guarded::Guarded;
-pub use crate::against_interpreter::model_of;
-use crate::against_interpreter::{check, random_inputs, shape_of};
 use crate::cpu::vkir::tests::Rng;
 use crate::cpu::{CompiledModel, Memory, Parallel};
+pub use crate::tests::model_of;
+use crate::tests::{check, random_inputs, shape_of};
 use mixc_ir::dim::DimValues;
 use mixc_ir::lowered::Lowered;
 use mixc_ir::tensor::{Blob, Tensor};

@@ -1,11 +1,11 @@
 //! Random tile programs on every emitter that this machine has.
 
 use super::harness::{check_model, model_of};
-use crate::against_interpreter::random::random_program;
 use crate::cpu::compile;
 use crate::cpu::target::Target;
 use crate::cpu::vkir::Isa;
 use crate::cpu::vkir::tests::Rng;
+use crate::tests::random::random_program;
 use mixc_ir::dim::DimValues;
 use mixc_ir::expr::Expr;
 use mixc_ir::tile::verify;

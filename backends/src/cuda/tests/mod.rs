@@ -5,6 +5,7 @@ mod faults;
 mod harness;
 mod host;
 mod math;
+mod programs;
 mod storage;
 mod transfers;
 mod warps;

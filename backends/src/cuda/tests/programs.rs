@@ -1,12 +1,12 @@
 //! Kernels in the emulator against the interpreter of tile programs: the language's own examples and random programs, at
 //! odd lengths and with every order of threads; and kernels made wrong on purpose.
 
-use super::device::Device;
-use super::emit;
-use super::model::{CudaModel, RunError};
-use crate::against_interpreter::random::random_program;
-use crate::against_interpreter::{check, model_of, random_inputs, shape_of};
 use crate::cpu::vkir::tests::Rng;
+use crate::cuda::device::Device;
+use crate::cuda::emit;
+use crate::cuda::{CudaModel, RunError};
+use crate::tests::random::random_program;
+use crate::tests::{check, model_of, random_inputs, shape_of};
 use mixc_ir::dim::DimValues;
 use mixc_ir::lowered::Lowered;
 use mixc_ir::tensor::Blob;
