@@ -15,6 +15,7 @@ pub mod flash;
 pub mod fourier;
 pub mod gemm;
 pub mod map;
+pub mod monarch;
 pub mod norm;
 pub mod recurrent_scan;
 pub mod reduce;
@@ -23,6 +24,7 @@ pub mod taps;
 pub mod top_k;
 pub mod tree_top_k;
 pub mod triangular_inverse;
+pub mod walsh_hadamard;
 
 pub use choice::{Candidate, apply};
 
@@ -163,6 +165,8 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &direct_convolution::FORM,
     &fourier::fft_convolution::FFT,
     &fourier::fft_convolution::MONARCH,
+    &monarch::FORM,
+    &walsh_hadamard::FORM,
     &dense::FORM,
 ];
 
@@ -200,6 +204,8 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("direct_convolution", "a shift-invariant operator by its sum over lags"),
     ("fft_convolution", "a shift-invariant operator through Fourier transforms of blocks, stage by stage"),
     ("monarch_convolution", "the same with a few dense matrices for the stages"),
+    ("monarch", "block-diagonal factors one after the other, each a batch of small products"),
+    ("walsh_hadamard", "the Walsh-Hadamard transform by stages of sums and differences"),
     ("dense", "the product with a matrix of elements, formed block by block"),
     ("gemm", "a product of matrices by packed panels, with what follows joined to it"),
     ("map", "elementwise work"),

@@ -50,6 +50,27 @@ pub enum Special {
     Compose(Box<Mix>, Box<Mix>),
 }
 
+/// A block-diagonal factor of an operator, `blocks` matrices side by side.
+#[derive(Clone, Debug)]
+pub struct BlockFactor {
+    /// `[batch of its own.., blocks, outputs, inputs]`.
+    pub matrix: Lambda,
+    /// Block b reads and writes the places that are b modulo the number of blocks, instead of neighbours.
+    pub strided: bool,
+}
+
+/// A factoring of an operator that costs less than its elements.
+#[derive(Clone, Debug)]
+pub enum Factors {
+    /// The product of these, the one that meets the tokens first.
+    Blocks(Vec<BlockFactor>),
+    /// The Walsh-Hadamard matrix in natural order, times a number.
+    Hadamard {
+        /// The number.
+        scale: f64,
+    },
+}
+
 /// An operator. Expressions are over the axes `[batch.., i, j]` of [`axis`].
 #[derive(Clone, Debug)]
 pub struct Mix {
@@ -70,6 +91,8 @@ pub struct Mix {
     pub position: Expr,
     /// What is left to do by rows.
     pub row_step: RowStep,
+    /// What it is the product of, when that is known; the elements stand all the same.
+    pub factors: Option<Factors>,
     /// Set when the operator is not a matrix of elements; `value` and `support` then mean nothing.
     pub special: Option<Special>,
 }
@@ -184,6 +207,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         data: data.clone(),
         position: position.clone(),
         row_step: RowStep::None,
+        factors: None,
         special: None,
     };
     let own = own_support(cx, op, node, &ty, &data, &i, &j)?;
@@ -199,6 +223,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         structure: structure.clone(),
         data: data.clone(),
         position: position.clone(),
+        factors: None,
         ..m
     };
     let at = |l: &Lambda, tail: &[Expr]| batched(l, &ty.batch, &axes(nb), tail);
@@ -269,7 +294,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             let rank = b.shape.len();
             let (p, q) = (Expr::from(&b.shape[rank - 2]), Expr::from(&b.shape[rank - 1]));
             let index = [i.clone().floor_div(p.clone()), i.modulo(p), j.modulo(q)];
-            plain(guarded(at(&b, &index), &own), own)
+            let factors = Some(Factors::Blocks(vec![BlockFactor { matrix: b.clone(), strided: false }]));
+            Mix { factors, ..plain(guarded(at(&b, &index), &own), own) }
         }
         "monarch" => monarch(cx, node, &plain, own, &at, &i, &j)?,
         "walsh_hadamard" => {
@@ -279,7 +305,12 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             } else {
                 Expr::float(1.0)
             };
-            plain(walsh_sign(&i, &j, cx.most(&ty.rows)) * scale, own)
+            let number = match ty.rows.as_constant() {
+                Some(n) if normalised && n > 0 => 1.0 / (n as f64).sqrt(),
+                _ => 1.0,
+            };
+            let factors = Some(Factors::Hadamard { scale: number });
+            Mix { factors, ..plain(walsh_sign(&i, &j, cx.most(&ty.rows)) * scale, own) }
         }
         "transpose" => {
             let m = elements(cx, 0)?;
@@ -603,7 +634,8 @@ fn monarch(
         let right = guarded(at(&r, &[c.clone(), row.modulo(q), f.clone()]), &in_block);
         value = value + left * right;
     }
-    Ok(plain(value, own))
+    let blocks = [(r, false), (l, true)].map(|(matrix, strided)| BlockFactor { matrix, strided });
+    Ok(Mix { factors: Some(Factors::Blocks(blocks.to_vec())), ..plain(value, own) })
 }
 
 /// A feature map of `map` and the linear attentions, as a scalar expression: the same expression that the elementwise

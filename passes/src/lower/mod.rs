@@ -13,7 +13,7 @@ mod shift_invariant;
 mod tensors;
 
 pub use lambda::{Lambda, axes, axis, axis_var};
-pub use mixing::{Mix, RowStep, Special, batch_index, batched, materialise};
+pub use mixing::{BlockFactor, Factors, Mix, RowStep, Special, batch_index, batched, materialise};
 pub use program::Scribe;
 pub use semiseparable::Semiseparable;
 pub use shift_invariant::{Generator, generator, lesser};

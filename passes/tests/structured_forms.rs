@@ -1,4 +1,4 @@
-//! Convolutions in their native forms against the reference.
+//! Convolutions and products of factors in their native forms against the reference.
 
 use mixc_ir::dim::DimValues;
 use mixc_ir::expr::{Kind, Scalar};
@@ -157,5 +157,52 @@ fn batches_heads_and_element_types() {
         for form in FORMS {
             assert!(error(&text, &[("T", 77)], form, &mut state) < tolerance, "{form} {ty}");
         }
+    }
+}
+
+#[test]
+fn monarch_factors_of_every_shape() {
+    let mut state = 17;
+    // Right factor [k, q, p], left [g, s, m] with g m = k q.
+    for (k, q, p, g, s, m) in [(1, 1, 1, 1, 1, 1), (8, 8, 8, 8, 8, 8), (3, 4, 5, 2, 7, 6), (4, 3, 2, 12, 1, 1)] {
+        for (batch, own, d) in [("", "", 1), ("2, ", "", 5), ("2, 3, ", "3, ", 70)] {
+            let text = format!(
+                "func @main(%x: f32[{batch}{}, {d}], %l: f32[{own}{g}, {s}, {m}], %r: f32[{own}{k}, {q}, {p}]) -> \
+                 f32[{batch}{}, {d}] {{\n  %m = monarch %l, %r\n  %y = apply %m, %x\n  return %y\n}}\n",
+                k * p,
+                g * s
+            );
+            let e = error(&text, &[], "monarch", &mut state);
+            assert!(e < 1e-5, "{e}\n{text}");
+        }
+    }
+}
+
+#[test]
+fn hadamard_transforms_of_every_length() {
+    let mut state = 19;
+    for n in [1, 2, 4, 16, 32, 128, 1024] {
+        for (batch, d) in [("", 1), ("2, ", 70)] {
+            for flag in ["", "{normalized} "] {
+                let text = format!(
+                    "func @main(%x: f32[{batch}{n}, {d}]) -> f32[{batch}{n}, {d}] {{\n  %m = walsh_hadamard {flag}: mix \
+                     f32[{n}, {n}]\n  %y = apply %m, %x\n  %z = mul %y, %y\n  return %z\n}}\n"
+                );
+                let e = error(&text, &[], "walsh_hadamard", &mut state);
+                assert!(e < 1e-5, "{e}\n{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_changed_operator_has_no_factors() {
+    let mut state = 23;
+    for change in ["scale_by %m {by = 3.0}", "transpose %m", "mask %m {causal}", "map %m {fn = exp}"] {
+        let text = format!(
+            "func @main(%x: f32[16, 3], %l: f32[4, 4, 4], %r: f32[4, 4, 4]) -> f32[16, 3] {{\n  %m = monarch %l, %r\n  %n = \
+             {change}\n  %y = apply %n, %x\n  return %y\n}}\n"
+        );
+        assert!(error(&text, &[], "dense", &mut state) < 1e-5, "{text}");
     }
 }
