@@ -141,6 +141,11 @@ impl Device {
         self.context.name().map_err(driver)
     }
 
+    /// Whether it is the emulator.
+    pub fn is_emulated(&self) -> bool {
+        self.order.is_some()
+    }
+
     /// The most dynamic shared memory of a block, in bytes.
     pub fn shared_limit(&self) -> u32 {
         self.shared_limit

@@ -4,8 +4,12 @@ use super::super::device::Device;
 use super::super::error::CudaError;
 use super::super::kernel::Kernel;
 
-/// The emulator, or nothing where this machine has no g++.
+/// The emulator, or nothing where this machine has no g++ or the tests are for its GPU.
 pub(super) fn emulator(order: u32) -> Option<Device> {
+    if std::env::var_os("MIXC_TEST_GPU").is_some() {
+        println!("skipped: the GPU is tested");
+        return None;
+    }
     match Device::emulated_in_order(order) {
         Ok(device) => Some(device),
         Err(CudaError::NoCompiler(why)) => {
@@ -13,6 +17,15 @@ pub(super) fn emulator(order: u32) -> Option<Device> {
             None
         }
         Err(e) => panic!("{e}"),
+    }
+}
+
+/// Where right programs run: the emulator, or this machine's GPU where `MIXC_TEST_GPU` is set. A GPU has one order only.
+pub(super) fn device(order: u32) -> Option<Device> {
+    match std::env::var_os("MIXC_TEST_GPU") {
+        None => emulator(order),
+        Some(_) if order == 0 => Some(Device::open().unwrap_or_else(|e| panic!("{e}"))),
+        Some(_) => None,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::harness::{Argument, Program, Random, bytes_of, emulator, f32_bytes, f32_values, program, run, values_of};
+use super::harness::{Argument, Program, Random, bytes_of, device, f32_bytes, f32_values, program, run, values_of};
 
 fn widen() -> Program {
     let text = "MX_KERNEL(widen, 256)(const mx_bf16 *b, const mx_f16 *h, float *out) {
@@ -46,7 +46,7 @@ pub(super) fn programs() -> Vec<Program> {
 
 #[test]
 fn all_half_numbers_widen() {
-    let Some(device) = emulator(0) else { return };
+    let Some(device) = device(0) else { return };
     let patterns: Vec<u16> = (0..=u16::MAX).collect();
     let bytes = bytes_of(&patterns, u16::to_le_bytes);
     let got = run(&device, &widen(), &[Argument::In(&bytes), Argument::In(&bytes), Argument::Out(8 << 16)]).unwrap();
@@ -69,7 +69,7 @@ fn tf32(x: f32) -> f32 {
 
 #[test]
 fn numbers_round_to_nearest_even() {
-    let Some(device) = emulator(0) else { return };
+    let Some(device) = device(0) else { return };
     let mut x =
         vec![0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY, f32::NAN, f32::MAX, f32::MIN, 65504.0, 65519.9, 65520.0];
     x.extend([1e-8, -3e-8, 6e-8, 2.98e-8, 1e-40, -1e-40, 6.1e-5, 6.097e-5, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0]);

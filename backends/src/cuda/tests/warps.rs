@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::harness::{Argument, Program, Random, bytes_of, emulator, f32_bytes, f32_values, program, run, values_of};
+use super::harness::{Argument, Program, Random, bytes_of, device, f32_bytes, f32_values, program, run, values_of};
 
 fn shuffles() -> Program {
     let text = "template <class T> MX_DEVICE void store(mx_view<mx_i64> out, mx_i64 at, T x, mx_i32 mask) {
@@ -115,7 +115,7 @@ pub(super) fn programs() -> Vec<Program> {
 #[test]
 fn shuffles_bring_the_other_lanes_value() {
     for order in 0..4 {
-        let Some(device) = emulator(order) else { return };
+        let Some(device) = device(order) else { return };
         for mask in [0usize, 1, 2, 5, 16, 31] {
             let arguments = [Argument::Out(3 * 96 * 24 * 8), Argument::Number(mask as i64)];
             let got = run(&device, &shuffles(), &arguments).unwrap();
@@ -139,7 +139,7 @@ fn shuffles_bring_the_other_lanes_value() {
 
 #[test]
 fn threads_know_their_places() {
-    let Some(device) = emulator(2) else { return };
+    let Some(device) = device(0) else { return };
     let got = run(&device, &places(), &[Argument::Out(5 * 96 * 5 * 8)]).unwrap();
     let got: Vec<i64> = values_of(&got[0], i64::from_le_bytes);
     for (k, five) in got.chunks(5).enumerate() {
@@ -152,7 +152,7 @@ fn threads_know_their_places() {
 fn products_are_products() {
     let mut random = Random(4);
     for order in 0..3 {
-        let Some(device) = emulator(order) else { return };
+        let Some(device) = device(order) else { return };
         for name in ["bf16", "f16", "tf32"] {
             let inner = if name == "tf32" { 8 } else { 16 };
             // Every type holds these numbers, so the products and their f32 sums are exact.
@@ -184,7 +184,7 @@ fn products_are_products() {
 
 #[test]
 fn matrix_loads_distribute_rows() {
-    let Some(device) = emulator(1) else { return };
+    let Some(device) = device(0) else { return };
     let values: Vec<u16> = (0..256).map(|k| k * 7).collect();
     let bytes = bytes_of(&values, u16::to_le_bytes);
     let got = run(&device, &matrices(), &[Argument::In(&bytes), Argument::Out(32 * 8 * 4)]).unwrap();
