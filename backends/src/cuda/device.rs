@@ -92,9 +92,10 @@ impl Device {
             if !unsafe { sys::is_culib_present() } {
                 return Err(CudaError::NoDriver);
             }
+            // Before the driver is taken: without NVRTC the emulator can still be used.
+            nvrtc::find()?;
             *driver = Some(Driver::Real);
         }
-        nvrtc::find()?;
         Device::with(None)
     }
 
