@@ -42,6 +42,8 @@ fn input(name: &str, dtype: DType, shape: &[usize], random: &mut Random) -> Tens
             // Keys of about unit length, as the delta rule is used.
             "k" => random.unit() / (shape.last().copied().unwrap_or(1) as f64).sqrt(),
             "beta" => random.unit().abs(),
+            "w" => random.one_of(&[0.0, 0.01, 0.5, 2.0]) * random.unit().abs(),
+            "far" => random.one_of(&[15.0, 17.0, 300.0, 1e6]),
             _ => random.unit(),
         })
     });
@@ -208,5 +210,61 @@ fn diagonals_and_the_other_direction() {
                 agrees(&text, tokens, "recurrent_scan", &mut random);
             }
         }
+    }
+}
+
+#[test]
+fn softmax_of_rows_columns_and_distances() {
+    let mut random = Random(10);
+    // RWKV: decays w of a channel, a bonus d for the token itself.
+    let operators = [
+        "  %p = mask %e {causal}\n",
+        "  %s = alibi %e, %w\n  %p = mask %s {causal}\n",
+        "  %s = alibi %e, %w\n  %c = mask %s {causal}\n  %p = add_diagonal %c, %d\n",
+        "  %c = mask %e {right = -1}\n  %s = alibi %c, %w\n  %p = scale_by %s {by = 2.5}\n",
+        "  %c = mask %e {right = -1}\n  %s = alibi %c, %w\n  %j = add %u, %k\n  %p = add_diagonal %s, %j\n",
+        "  %c = mask %e {causal}\n  %s = alibi %c, %w\n  %p = scale_by %s, %w\n",
+        // What rows share below the diagonal does not stand on it.
+        "  %c = mask %e {right = -1}\n  %p = add_diagonal %c, %k\n",
+        // Steeper and steeper, and growing with the distance.
+        "  %s0 = alibi %e, %w\n  %s1 = alibi %s0, %far\n  %p = mask %s1 {causal}\n",
+        "  %n = neg %w\n  %s = alibi %e, %n\n  %p = mask %s {causal}\n",
+    ];
+    for (n, operator) in operators.iter().enumerate() {
+        for (tokens, channelwise) in [(1, true), (17, false), (130, true), (131, false), (33, true)] {
+            let dtype = ["f32", "bf16", "f32", "f64"][(n + tokens) % 4];
+            let beside = if dtype == "f64" { "f64" } else { "f32" };
+            let (batch, flag, x) = match channelwise {
+                true => ("2, 5, ", " {channelwise}", "2, T, 5"),
+                false => ("2, 3, ", "", "2, 3, T, 4"),
+            };
+            let text = format!(
+                "dim T = 0..600\nfunc @main(%u: {beside}[{batch}T], %k: {beside}[{batch}T], %d: {beside}[{batch}T], \
+                 %w: {beside}[{heads}], %far: {beside}[{heads}], %v: {dtype}[{x}]) -> {dtype}[{x}] {{\n  \
+                 %e = outer_sum %u, %k\n{operator}  %m = softmax %p\n  %y = apply %m, %v{flag}\n  return %y\n}}\n",
+                heads = batch.split(", ").nth(1).unwrap(),
+            );
+            agrees(&text, tokens, "softmax_scan", &mut random);
+        }
+    }
+}
+
+#[test]
+fn other_softmaxes_are_no_scans() {
+    let mut random = Random(11);
+    for operator in [
+        "  %p = mask %e {causal, window = 5}\n",
+        "  %c = mask %e {causal}\n  %p = soft_cap %c {cap = 2.0}\n",
+        "  %g = gram %v, %v\n  %c = times %e, %g\n  %p = mask %c {causal}\n",
+        "  %p = mask %e {right = 1}\n",
+    ] {
+        let text = format!(
+            "dim T = 0..600\nfunc @main(%u: f32[T], %k: f32[T], %v: f32[T, 4]) -> f32[T, 4] {{\n  \
+             %e = outer_sum %u, %k\n{operator}  %m = softmax %p\n  %y = apply %m, %v\n  return %y\n}}\n"
+        );
+        let program = mixc_ir::verify::check(&text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
+        let values = program.dims.iter().map(|d| (d.name.clone(), 37)).collect();
+        assert!(!has(&lowered(&program, &values, "softmax_scan"), "softmax_scan"), "{text}");
+        agrees(&text, 37, "flash", &mut random);
     }
 }

@@ -20,6 +20,7 @@ pub mod norm;
 pub mod recurrent_scan;
 pub mod reduce;
 pub mod scan_2d;
+pub mod softmax_scan;
 pub mod taps;
 pub mod top_k;
 pub mod tree_top_k;
@@ -157,6 +158,7 @@ pub struct ApplyForm {
 
 /// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
 pub static APPLY_FORMS: &[&ApplyForm] = &[
+    &softmax_scan::FORM,
     &flash::FORM,
     &chunked_scan::FORM,
     &recurrent_scan::FORM,
@@ -197,6 +199,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "chunked_delta",
         "the inverse of a triangular semiseparable operator by chunks: a system within one, a state between",
     ),
+    ("softmax_scan", "softmax of sums of terms of rows, columns and distances as a recurrence, token after token"),
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
     ("top_k", "the k greatest of every row by a threshold"),

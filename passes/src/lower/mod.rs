@@ -9,6 +9,7 @@ pub mod lambda;
 mod mixing;
 mod program;
 mod semiseparable;
+mod separable;
 mod shift_invariant;
 mod tensors;
 
@@ -16,6 +17,7 @@ pub use lambda::{Lambda, axes, axis, axis_var};
 pub use mixing::{BlockFactor, Factors, Mix, RowStep, Special, batch_index, batched, materialise};
 pub use program::Scribe;
 pub use semiseparable::Semiseparable;
+pub use separable::{Diagonal, Separable, separate};
 pub use shift_invariant::{Generator, generator, lesser};
 pub use tensors::guard_loads;
 
