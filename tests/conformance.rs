@@ -173,3 +173,27 @@ fn the_cuda_emulator_gives_the_expected_results() {
         compare(case, &results)
     });
 }
+
+#[test]
+fn emitted_cuda_assembles_where_nvrtc_is() {
+    use mixc_backends::cuda::{nvrtc, source};
+    if let Err(why) = nvrtc::find() {
+        println!("skipped: {why}");
+        return;
+    }
+    every_case(&|_| true, &|case| {
+        let stages = case.model.stages(&Request::default()).map_err(|e| e.to_string())?;
+        let source = source(&stages.lowered);
+        for architecture in ["sm_80", "sm_90a"] {
+            let compiled = nvrtc::compile(&source.text, architecture).map_err(|e| e.to_string())?;
+            for kernel in &source.kernels {
+                let name = &kernel.kernel.name;
+                let usage = compiled.usage.get(name).ok_or_else(|| format!("the log does not tell of {name}"))?;
+                if usage.spill_bytes > 0 {
+                    return Err(format!("{name} spills {} bytes for {architecture}", usage.spill_bytes));
+                }
+            }
+        }
+        Ok(())
+    });
+}

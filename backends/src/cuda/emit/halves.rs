@@ -13,9 +13,11 @@ pub enum Product {
     Bf16,
     /// f16 factors, f32 sums.
     F16,
-    /// Factors of eleven significant bits, f32 sums: where one side is half-precision data (of which nothing is lost)
-    /// and the other was computed from such.
-    Tf32,
+    /// Where the left side is half-precision data and the right is not: the right side in two parts of eleven
+    /// significant bits each, so that nothing is lost that f32 sums would keep.
+    SplitRight,
+    /// The same with the left side in two parts.
+    SplitLeft,
 }
 
 /// Whether an f64 number is one of the half type.
@@ -23,27 +25,38 @@ fn holds(dtype: DType, x: f64) -> bool {
     x.is_nan() || dtype.round(x) == x
 }
 
-/// Whether every value of `e` is one of the half type.
-fn exact(program: &TileProgram, e: &Expr, dtype: DType) -> bool {
+/// Whether every value of `e` is one of the half type; `read` tells whether any is read from memory.
+fn exact(program: &TileProgram, e: &Expr, dtype: DType, read: &mut bool) -> bool {
     match e.node() {
         Node::Float(x) => holds(dtype, *x),
-        Node::Load(l) => program.slow(l.tensor).dtype == dtype && (l.guard.is_none() || holds(dtype, l.fill)),
-        Node::Round(d, _) => *d == dtype,
-        Node::Select(_, a, b) => exact(program, a, dtype) && exact(program, b, dtype),
-        Node::Unary(Unary::Neg | Unary::Abs, a) => exact(program, a, dtype),
-        Node::Tile(t, ..) => made_of(program, *t, dtype),
+        Node::Load(l) => {
+            *read = true;
+            program.slow(l.tensor).dtype == dtype && (l.guard.is_none() || holds(dtype, l.fill))
+        }
+        Node::Round(d, _) => {
+            *read = true;
+            *d == dtype
+        }
+        Node::Select(_, a, b) => exact(program, a, dtype, read) && exact(program, b, dtype, read),
+        Node::Unary(Unary::Neg | Unary::Abs, a) => exact(program, a, dtype, read),
+        Node::Tile(t, ..) => {
+            let found = made_of(program, *t, dtype);
+            *read |= found;
+            found
+        }
         _ => false,
     }
 }
 
-/// Whether every element of a tile is one of the half type.
+/// Whether a tile holds data of the half type, in each of its elements; constants alone are no such data.
 fn made_of(program: &TileProgram, t: TileId, dtype: DType) -> bool {
     let mut found = false;
     program.for_each_stmt(&mut |s| {
         if let Stmt::Let { results, op: TileOp::Map(e) } = s
             && results.contains(&t)
         {
-            found = exact(program, e, dtype);
+            let mut read = false;
+            found = exact(program, e, dtype, &mut read) && read;
         }
     });
     found
@@ -58,7 +71,8 @@ pub fn product(program: &TileProgram, a: Matrix, b: Matrix) -> Product {
     match (both(DType::BF16), both(DType::F16)) {
         ([true, true], _) => Product::Bf16,
         (_, [true, true]) => Product::F16,
-        ([true, _] | [_, true], _) | (_, [true, _] | [_, true]) => Product::Tf32,
+        ([true, _], _) | (_, [true, _]) => Product::SplitRight,
+        ([_, true], _) | (_, [_, true]) => Product::SplitLeft,
         _ => Product::Plain,
     }
 }

@@ -505,7 +505,8 @@ impl Writer<'_> {
                     Product::Plain => format!("mx_tile_dot<{ty}, {THREADS}, {flags}>"),
                     Product::Bf16 => format!("mx_tile_dot_halves<mx_bf16_product, {THREADS}, {flags}>"),
                     Product::F16 => format!("mx_tile_dot_halves<mx_f16_product, {THREADS}, {flags}>"),
-                    Product::Tf32 => format!("mx_tile_dot_tf32<{THREADS}, {flags}>"),
+                    Product::SplitRight => format!("mx_tile_dot_split<false, {THREADS}, {flags}>"),
+                    Product::SplitLeft => format!("mx_tile_dot_split<true, {THREADS}, {flags}>"),
                 };
                 let operand = |m: &Matrix| format!("{}, {}", name(m.tile), pitch(m.tile));
                 let acc = acc.unwrap_or(to);

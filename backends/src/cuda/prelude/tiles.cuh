@@ -5,7 +5,8 @@
 template <class T> MX_DEVICE T mx_infinity() { return T(mx_bits_float(0x7f800000u)); }
 template <class T> MX_DEVICE T mx_nan() { return T(mx_bits_float(0x7fc00000u)); }
 
-// Combinations: what nothing is, and how two are joined.
+// Combinations: what nothing is, and how two are joined. Their functions are called on a value: whether MX_DEVICE makes
+// a member static is not the same everywhere.
 template <class T> struct mx_sum {
   MX_DEVICE T nothing() { return T(0); }
   MX_DEVICE T join(T a, T b) { return a + b; }
@@ -117,6 +118,12 @@ struct mx_f16_product {
   MX_DEVICE void multiply(float (&d)[4], const mx_u32 (&a)[4], const mx_u32 (&b)[2]) { mx_mma_f16(d, a, b); }
 };
 
+// What eleven bits leave of a number; of infinities and NaN nothing, the first part has all of them.
+MX_DEVICE mx_u32 mx_rest_of_tf32(float x, mx_u32 part) {
+  const float rest = x - mx_bits_float(part);
+  return mx_isnan(rest) ? 0u : mx_to_tf32(rest);
+}
+
 // Elements of an operand; what is absent is 0.
 template <bool TRANSPOSED>
 MX_DEVICE float mx_tile_or_zero(mx_view<float> m, mx_i32 pitch, mx_i32 r, mx_i32 c, mx_i32 rows, mx_i32 cols) {
@@ -154,45 +161,52 @@ MX_DEVICE void mx_tile_dot_halves(mx_view<float> out, mx_i32 out_pitch, mx_view<
       mx_u32 left[4];
       for (mx_i32 q = 0; q < 4; q++) {
         const mx_i32 r = r0 + row + q % 2 * 8, k = k0 + pair + q / 2 * 8;
-        left[q] = PRODUCT::pack(mx_tile_or_zero<A_TRANSPOSED>(a, a_pitch, r, k, rows, inner),
+        left[q] = PRODUCT().pack(mx_tile_or_zero<A_TRANSPOSED>(a, a_pitch, r, k, rows, inner),
                                 mx_tile_or_zero<A_TRANSPOSED>(a, a_pitch, r, k + 1, rows, inner));
       }
       for (mx_i32 j = 0; j < 4; j++) {
         mx_u32 right[2];
         for (mx_i32 q = 0; q < 2; q++) {
           const mx_i32 k = k0 + pair + q * 8, c = c0 + 8 * j + row;
-          right[q] = PRODUCT::pack(mx_tile_or_zero<B_TRANSPOSED>(b, b_pitch, k, c, inner, cols),
+          right[q] = PRODUCT().pack(mx_tile_or_zero<B_TRANSPOSED>(b, b_pitch, k, c, inner, cols),
                                    mx_tile_or_zero<B_TRANSPOSED>(b, b_pitch, k + 1, c, inner, cols));
         }
-        PRODUCT::multiply(d[j], left, right);
+        PRODUCT().multiply(d[j], left, right);
       }
     }
     for (mx_i32 j = 0; j < 4; j++) mx_fragment_end(d[j], out, out_pitch, r0, c0 + 8 * j, rows, cols);
   }
 }
 
-// The same with factors of eleven significant bits.
-template <mx_i32 THREADS, bool A_TRANSPOSED, bool B_TRANSPOSED, bool ADDS>
-MX_DEVICE void mx_tile_dot_tf32(mx_view<float> out, mx_i32 out_pitch, mx_view<float> a, mx_i32 a_pitch,
-                                mx_view<float> b, mx_i32 b_pitch, mx_view<float> acc, mx_i32 acc_pitch, mx_i32 rows,
-                                mx_i32 cols, mx_i32 inner) {
+// The same where one side is half-precision data, which eleven significant bits hold, and the other is not: that one is
+// taken as the sum of two parts of eleven bits, and both are multiplied.
+template <bool SPLITS_LEFT, mx_i32 THREADS, bool A_TRANSPOSED, bool B_TRANSPOSED, bool ADDS>
+MX_DEVICE void mx_tile_dot_split(mx_view<float> out, mx_i32 out_pitch, mx_view<float> a, mx_i32 a_pitch,
+                                 mx_view<float> b, mx_i32 b_pitch, mx_view<float> acc, mx_i32 acc_pitch, mx_i32 rows,
+                                 mx_i32 cols, mx_i32 inner) {
   const mx_i32 high = (rows + 15) / 16, wide = (cols + 31) / 32, row = mx_lane() / 4, step = mx_lane() % 4;
   for (mx_i32 block = mx_warp(); block < high * wide; block += THREADS / 32) {
     const mx_i32 r0 = block / wide * 16, c0 = block % wide * 32;
     float d[4][4];
     for (mx_i32 j = 0; j < 4; j++) mx_fragment_start<ADDS>(d[j], acc, acc_pitch, r0, c0 + 8 * j, rows, cols);
     for (mx_i32 k0 = 0; k0 < inner; k0 += 8) {
-      mx_u32 left[4];
+      mx_u32 left[4], left_rest[4];
       for (mx_i32 q = 0; q < 4; q++) {
         const mx_i32 r = r0 + row + q % 2 * 8, k = k0 + step + q / 2 * 4;
-        left[q] = mx_to_tf32(mx_tile_or_zero<A_TRANSPOSED>(a, a_pitch, r, k, rows, inner));
+        const float x = mx_tile_or_zero<A_TRANSPOSED>(a, a_pitch, r, k, rows, inner);
+        left[q] = mx_to_tf32(x);
+        left_rest[q] = mx_rest_of_tf32(x, left[q]);
       }
       for (mx_i32 j = 0; j < 4; j++) {
-        mx_u32 right[2];
+        mx_u32 right[2], right_rest[2];
         for (mx_i32 q = 0; q < 2; q++) {
           const mx_i32 k = k0 + step + q * 4, c = c0 + 8 * j + row;
-          right[q] = mx_to_tf32(mx_tile_or_zero<B_TRANSPOSED>(b, b_pitch, k, c, inner, cols));
+          const float x = mx_tile_or_zero<B_TRANSPOSED>(b, b_pitch, k, c, inner, cols);
+          right[q] = mx_to_tf32(x);
+          right_rest[q] = mx_rest_of_tf32(x, right[q]);
         }
+        if (SPLITS_LEFT) mx_mma_tf32(d[j], left_rest, right);
+        else mx_mma_tf32(d[j], left, right_rest);
         mx_mma_tf32(d[j], left, right);
       }
     }
@@ -207,16 +221,16 @@ MX_DEVICE void mx_lines_reduce(mx_view<T> out, mx_view<T> of, mx_i32 lines, mx_i
   typedef COMBINE<T> combine;
   if (lines >= THREADS) {
     for (mx_i32 n = mx_thread(); n < lines; n += THREADS) {
-      T total = combine::nothing();
-      for (mx_i32 k = 0; k < length; k++) total = combine::join(total, of[n * line + k * step]);
+      T total = combine().nothing();
+      for (mx_i32 k = 0; k < length; k++) total = combine().join(total, of[n * line + k * step]);
       out[n] = total;
     }
     return;
   }
   for (mx_i32 n = mx_warp(); n < lines; n += THREADS / 32) {
-    T total = combine::nothing();
-    for (mx_i32 k = mx_lane(); k < length; k += 32) total = combine::join(total, of[n * line + k * step]);
-    for (mx_i32 mask = 16; mask > 0; mask /= 2) total = combine::join(total, mx_exchange_xor(total, mask));
+    T total = combine().nothing();
+    for (mx_i32 k = mx_lane(); k < length; k += 32) total = combine().join(total, of[n * line + k * step]);
+    for (mx_i32 mask = 16; mask > 0; mask /= 2) total = combine().join(total, mx_exchange_xor(total, mask));
     if (mx_lane() == 0) out[n] = total;
   }
 }
@@ -236,25 +250,25 @@ MX_DEVICE void mx_lines_scan(mx_view<T> out, mx_i32 out_line, mx_i32 out_step, m
   typedef COMBINE<T> combine;
   if (lines >= THREADS) {
     for (mx_i32 n = mx_thread(); n < lines; n += THREADS) {
-      T total = combine::nothing();
+      T total = combine().nothing();
       for (mx_i32 i = 0; i < length; i++) {
         const mx_i32 k = REVERSE ? length - 1 - i : i;
-        total = combine::join(total, of[n * line + k * step]);
+        total = combine().join(total, of[n * line + k * step]);
         out[n * out_line + k * out_step] = total;
       }
     }
     return;
   }
   for (mx_i32 n = mx_warp(); n < lines; n += THREADS / 32) {
-    T before = combine::nothing();
+    T before = combine().nothing();
     for (mx_i32 start = 0; start < length; start += 32) {
       const mx_i32 i = start + mx_lane(), k = REVERSE ? length - 1 - i : i;
-      T total = i < length ? of[n * line + k * step] : combine::nothing();
+      T total = i < length ? of[n * line + k * step] : combine().nothing();
       for (mx_i32 lanes = 1; lanes < 32; lanes *= 2) {
         const T left = mx_exchange_up(total, lanes);
-        if (mx_lane() >= lanes) total = combine::join(left, total);
+        if (mx_lane() >= lanes) total = combine().join(left, total);
       }
-      total = combine::join(before, total);
+      total = combine().join(before, total);
       if (i < length) out[n * out_line + k * out_step] = total;
       before = mx_exchange(total, 31);
     }

@@ -3,7 +3,7 @@
 
 use crate::cpu::vkir::tests::Rng;
 use crate::cuda::device::Device;
-use crate::cuda::emit;
+use crate::cuda::{emit, nvrtc};
 use crate::cuda::{CudaModel, RunError};
 use crate::tests::random::random_program;
 use crate::tests::{check, model_of, random_inputs, shape_of};
@@ -122,4 +122,23 @@ fn kernels_made_wrong_are_found_out() {
     assert!(fault(&flash, 21, &outside).is_some_and(|said| said.contains("bounds")));
     let stuck = |text: &str| text.replacen("mx_barrier();", "if (mx_thread() != 0) mx_barrier();", 1);
     assert!(fault(&flash, 21, &stuck).is_some());
+}
+
+#[test]
+fn kernels_assemble_without_spills() {
+    if !super::compiles::has_nvrtc() {
+        return;
+    }
+    let mut programs = examples::all();
+    let mut rng = Rng::new(11);
+    programs.extend((0..6).map(|_| random_program(&mut rng)));
+    for (k, program) in programs.iter().enumerate() {
+        let emitted = emit::kernel(&emit::kernel_name("test", k, &program.name), program);
+        for architecture in ["sm_80", "sm_90a"] {
+            let compiled = nvrtc::compile(&format!("{}\n{}", emit::TILES, emitted.text), architecture)
+                .unwrap_or_else(|e| panic!("{}: {e}\n{}", program.name, emitted.text));
+            let usage = compiled.usage[&emitted.kernel.name];
+            assert!(usage.registers > 0 && usage.spill_bytes == 0, "{} for {architecture}: {usage:?}", program.name);
+        }
+    }
 }
