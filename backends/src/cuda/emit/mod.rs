@@ -3,7 +3,7 @@
 //! The mapping is the plain one. A block of threads runs grid points one after another; tiles lie in shared memory (what
 //! does not fit lies in scratch memory of the block); a map is a loop over elements, shared out among the threads; dots,
 //! reductions, scans and solves are calls of the prelude's block-wide operations, dots of half-precision data on tensor
-//! cores. Barriers stand where [`hazards`] finds that threads touch what others have touched, and nowhere else.
+//! cores. Barriers stand where `hazards` finds that threads touch what others have touched, and nowhere else.
 
 mod expression;
 mod halves;
