@@ -78,6 +78,8 @@ fn outcome(code: i32) -> Result<(), CallError> {
 #[derive(Debug)]
 pub struct Memory {
     pointer: *mut u8,
+    /// Bytes before `pointer` in the allocation.
+    start: usize,
     bytes: usize,
 }
 
@@ -91,18 +93,30 @@ impl Memory {
     pub fn new(bytes: usize) -> Result<Memory, CallError> {
         let layout = Memory::layout(bytes).ok_or(CallError::Memory)?;
         // SAFETY: the layout has a size above 0.
-        let pointer = unsafe { alloc_zeroed(layout) };
-        if pointer.is_null() { Err(CallError::Memory) } else { Ok(Memory { pointer, bytes }) }
+        let allocated = unsafe { alloc_zeroed(layout) };
+        if allocated.is_null() {
+            return Err(CallError::Memory);
+        }
+        let start = allocated.align_offset(ALIGNMENT as usize);
+        if start > ALIGNMENT as usize {
+            // SAFETY: allocated above with this layout.
+            unsafe { dealloc(allocated, layout) };
+            return Err(CallError::Memory);
+        }
+        // SAFETY: `start` is within the spare bytes that the layout has.
+        Ok(Memory { pointer: unsafe { allocated.add(start) }, start, bytes })
     }
 
     /// Memory of someone else, who keeps it; not to be dropped.
     #[cfg(test)]
     pub(crate) fn borrowed(bytes: &mut [u8]) -> std::mem::ManuallyDrop<Memory> {
-        std::mem::ManuallyDrop::new(Memory { pointer: bytes.as_mut_ptr(), bytes: bytes.len() })
+        std::mem::ManuallyDrop::new(Memory { pointer: bytes.as_mut_ptr(), start: 0, bytes: bytes.len() })
     }
 
+    /// With bytes to spare for alignment by hand: the system's allocator has pages of zeros for what it aligns by
+    /// itself, up to 16 bytes, and writes zeros over all that is aligned further.
     fn layout(bytes: usize) -> Option<Layout> {
-        Layout::from_size_align(bytes.max(1), ALIGNMENT as usize).ok()
+        Layout::from_size_align(bytes.checked_add(ALIGNMENT as usize)?, 16).ok()
     }
 
     /// The bytes.
@@ -115,8 +129,8 @@ impl Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(layout) = Memory::layout(self.bytes) {
-            // SAFETY: allocated in `new` with the same layout.
-            unsafe { dealloc(self.pointer, layout) };
+            // SAFETY: allocated in `new` with the same layout, `start` bytes before.
+            unsafe { dealloc(self.pointer.sub(self.start), layout) };
         }
     }
 }

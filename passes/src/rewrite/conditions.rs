@@ -180,7 +180,8 @@ fn square(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
 /// Whether every row of an operator has a column in its support, and there are columns.
 fn nonempty_rows(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
     let (m, support) = (mix(a, 0)?, &value(a, 0)?.structure.as_ref()?.support);
-    let columns = m.cols.bounds(&around.bounds).is_ok_and(|(low, _)| low >= 1);
+    // With as many rows as columns there is no row where there is no column.
+    let columns = m.rows == m.cols || m.cols.bounds(&around.bounds).is_ok_and(|(low, _)| low >= 1);
     let reaches = |c: &Condition| match c {
         // The diagonal is inside.
         Condition::AtMost { by, at } => {
