@@ -5,6 +5,7 @@ use crate::lower::{Context, Failure, Lambda, Scribe};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Expr, ROW};
 use mixc_ir::lowered::BufferId;
+use mixc_ir::tile::TileType;
 
 /// Elements of a block: a fraction of the first cache level for one operand and the result.
 const BLOCK: usize = 4096;
@@ -16,8 +17,19 @@ pub fn store(cx: &mut Context<'_>, l: &Lambda) -> Result<BufferId, Failure> {
     Ok(out)
 }
 
+/// Stores `l` in a new buffer, its elements computed as the elements of a tile of the type `by` are.
+pub fn store_by(cx: &mut Context<'_>, l: &Lambda, by: TileType) -> Result<BufferId, Failure> {
+    let out = cx.target(l.dtype, &l.shape, &buffers_of(&l.body));
+    write(cx, l, out, Some(by))?;
+    Ok(out)
+}
+
 /// Stores `l` in `out`, which has its shape.
 pub fn store_into(cx: &mut Context<'_>, l: &Lambda, out: BufferId) -> Result<(), Failure> {
+    write(cx, l, out, None)
+}
+
+fn write(cx: &mut Context<'_>, l: &Lambda, out: BufferId, by: Option<TileType>) -> Result<(), Failure> {
     let layout = l.is_layout();
     let mut s = Scribe::new(if layout { "layout" } else { "map" });
     let tensor = s.output(cx, out);
@@ -44,6 +56,10 @@ pub fn store_into(cx: &mut Context<'_>, l: &Lambda, out: BufferId) -> Result<(),
     }
     let value = l.at(&at);
     let value = s.local(cx, &value);
+    let value = match by {
+        Some(ty) => Expr::tile(s.b.map("wide", ty, &row_extent, &col_extent, value)),
+        None => value,
+    };
     s.b.store(tensor, at, value, &row_extent, &col_extent);
     s.finish(cx, if layout { "layout" } else { "map" })
 }

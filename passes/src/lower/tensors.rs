@@ -11,7 +11,7 @@ use mixc_ir::expr::{Expr, Node as ExprNode, Unary};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::op::{Meaning, Op};
 use mixc_ir::program::{Node, NodeKind, ValueId};
-use mixc_ir::tile::Combine;
+use mixc_ir::tile::{Combine, TileType};
 
 /// Lowers a node whose results are tensors.
 pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure> {
@@ -124,6 +124,12 @@ fn pointwise(
 ) -> Result<Lowering, Failure> {
     let t = cx.tensor_type(node.results[0])?.clone();
     let operands: Vec<ValueId> = (0..node.operands.len()).map(|k| cx.operand(node, k)).collect::<Result<_, _>>()?;
+    if let Some(wide) = computed_in_f64(cx, node, &operands, t.dtype)? {
+        // Angles of transforms: what comes out is short, what it is made from is not.
+        let l = Lambda { dtype: t.dtype, shape: t.shape, body: f(&node.attrs, &[wide.body]) };
+        let b = forms::map::store_by(cx, &l, TileType::F64)?;
+        return Ok(Lowering::Lambda(cx.stored(b)));
+    }
     let joins = operands.iter().position(|v| {
         cx.uses(*v) == 1 && cx.is_open(*v) && cx.source.ty(*v).as_tensor().is_some_and(|o| o.shape == t.shape)
     });
@@ -150,6 +156,24 @@ fn pointwise(
         Some((_, p)) => Lowering::Open(Box::new(Producer { epilogue: body, dtype: t.dtype, ..p })),
         None => Lowering::Lambda(Lambda { dtype: t.dtype, shape: t.shape, body }),
     })
+}
+
+/// The operand of a cast from f64 to a shorter type, when it is computed from numbers that do not say so themselves:
+/// read through by a user of the shorter type it would be computed in that.
+fn computed_in_f64(
+    cx: &mut Context<'_>,
+    node: &Node,
+    operands: &[ValueId],
+    to: DType,
+) -> Result<Option<Lambda>, Failure> {
+    let is_cast = matches!(node.kind, NodeKind::Op(op) if op.name == "cast");
+    let [v] = operands else { return Ok(None) };
+    if !is_cast || !to.is_float() || to == DType::F64 || cx.tensor_type(*v)?.dtype != DType::F64 || cx.is_open(*v) {
+        return Ok(None);
+    }
+    let l = cx.read(*v)?;
+    let says_so = forms::buffers_of(&l.body).iter().any(|b| cx.out.buffer(*b).dtype == DType::F64);
+    Ok(Some(l).filter(|l| !says_so && l.body.as_float().is_none()))
 }
 
 /// The index into `own` of the element at `index` of `out`, by NumPy's broadcasting.
