@@ -22,7 +22,7 @@ pub struct Run {
     /// Threads (0 is all)
     #[arg(long, env = "MIXC_THREADS", default_value_t = 0)]
     threads: usize,
-    /// Compare with the f64 reference; exit 3 when they disagree
+    /// Compare with the f64 reference; exit 3 when they disagree. Of more than 2048 rows a sample is compared
     #[arg(long)]
     check: bool,
     #[command(flatten)]

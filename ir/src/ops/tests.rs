@@ -365,3 +365,49 @@ fn broken_laws_are_noticed() {
     let attention = op("attention");
     assert!(causal(attention, &attention.example.replace("{causal}", "")).is_err());
 }
+
+#[test]
+fn rows_that_are_asked_for_are_those_of_the_whole() {
+    let text = "\
+dim T = 1..64
+func @main(%x: f32[T, 8], %w: f32[8, 8], %g: f32[8]) -> (f32[T, 8], f32[T, 8]) {
+  %q = linear %x, %w
+  %h = split_heads %q {heads = 2}
+  %a = attention %h, %h, %h {causal}
+  %m = merge_heads %a
+  %r = add %m, %x
+  %n = rms_norm %r, %g
+  %y = linear %n, %w
+  %s = reduce %a {op = sum, axis = 0}
+  %t = reshape %s {shape = [T, 4]}
+  %c = concat %t, %t {axis = 1}
+  return %y, %c
+}
+";
+    let program = check(text).unwrap();
+    let dims = DimValues::from([("T".into(), 37)]);
+    let number = |k: usize| ((k * 7919 % 101) as f64 - 50.0) / 40.0;
+    let inputs: Vec<Tensor> = [vec![37, 8], vec![8, 8], vec![8]]
+        .iter()
+        .map(|s| Tensor::floats(s, (0..s.iter().product()).map(number).collect()))
+        .collect();
+    let whole = crate::reference::interpret(&program, &dims, &inputs, &Weights::new()).unwrap();
+    let rows: Arc<[usize]> = [0, 5, 36].into();
+    for asked in [[Some(rows.clone()), None], [Some(rows.clone()), Some(rows.clone())]] {
+        let some = crate::reference::interpret_rows(&program, &dims, &inputs, &Weights::new(), &asked).unwrap();
+        for (k, (some, whole)) in some.iter().zip(&whole).enumerate() {
+            let counts = |n: &usize| asked[k].is_none() || rows.contains(&(n / 8));
+            assert!((0..whole.len()).filter(counts).all(|n| some.at(n) == whole.at(n)), "result {k}");
+        }
+    }
+    // Alone, the first result leaves the other rows of the attention out.
+    let alone = Program { results: vec![program.results[0]], ..program.clone() };
+    let nodes =
+        program.nodes.iter().filter(|n| n.results.iter().all(|r| !["s", "t", "c"].contains(&program.name_of(*r))));
+    let alone = Program { nodes: nodes.cloned().collect(), ..alone };
+    let some =
+        crate::reference::interpret_rows(&alone, &dims, &inputs, &Weights::new(), &[Some(rows.clone())]).unwrap();
+    let differs = |n: usize| some[0].at(n) != whole[0].at(n);
+    assert!((0..some[0].len()).all(|n| !rows.contains(&(n / 8)) || !differs(n)));
+    assert!((0..some[0].len()).any(differs), "nothing was left out");
+}

@@ -1,6 +1,7 @@
 //! Running a program on the reference: nodes in order, each by its operation's own meaning.
 
-use super::{Eval, RefValue};
+use super::rows::asked;
+use super::{Eval, RefValue, Rows};
 use crate::dim::DimValues;
 use crate::dtype::DType;
 use crate::expr::{Kind, Node as ExprNode, Scalar};
@@ -22,7 +23,18 @@ pub fn interpret(
     inputs: &[Tensor],
     weights: &Weights,
 ) -> Result<Vec<Tensor>, String> {
-    let values = values_of(program, dims, inputs, weights)?;
+    interpret_rows(program, dims, inputs, weights, &vec![None; program.results.len()])
+}
+
+/// The same where only these rows of each result count: the others may hold anything.
+pub fn interpret_rows(
+    program: &Program,
+    dims: &DimValues,
+    inputs: &[Tensor],
+    weights: &Weights,
+    rows: &[Rows],
+) -> Result<Vec<Tensor>, String> {
+    let values = run_on(program, dims, inputs, weights, rows)?;
     let result = |v: &crate::program::ValueId| match &values[v.index()] {
         Some(RefValue::Tensor(t)) => Ok((**t).clone()),
         _ => Err(format!("result {} is not a tensor", program.name_of(*v))),
@@ -31,23 +43,45 @@ pub fn interpret(
 }
 
 /// Every value of `program` on `inputs`, as in [`interpret`].
+#[cfg(test)]
 pub(crate) fn values_of(
     program: &Program,
     dims: &DimValues,
     inputs: &[Tensor],
     weights: &Weights,
 ) -> Result<Vec<Option<RefValue>>, String> {
+    run_on(program, dims, inputs, weights, &vec![None; program.results.len()])
+}
+
+fn run_on(
+    program: &Program,
+    dims: &DimValues,
+    inputs: &[Tensor],
+    weights: &Weights,
+    rows: &[Rows],
+) -> Result<Vec<Option<RefValue>>, String> {
     let mut values: Vec<Option<RefValue>> = vec![None; program.values.len()];
     for (v, t) in program.params.iter().zip(inputs) {
         values[v.index()] = Some(RefValue::from(t.clone()));
     }
-    run(program, dims, weights, &mut values)?;
+    run(program, dims, weights, &mut values, rows)?;
     Ok(values)
 }
 
-fn run(program: &Program, dims: &DimValues, weights: &Weights, values: &mut [Option<RefValue>]) -> Result<(), String> {
+fn run(
+    program: &Program,
+    dims: &DimValues,
+    weights: &Weights,
+    values: &mut [Option<RefValue>],
+    rows: &[Rows],
+) -> Result<(), String> {
+    let asked = asked(program, rows);
     for node in &program.nodes {
-        let results = step(program, node, dims, weights, values)
+        let rows = match node.results.as_slice() {
+            [one] => asked[one.index()].clone(),
+            _ => None,
+        };
+        let results = step_rows(program, node, dims, weights, values, rows)
             .map_err(|e| format!("in `%{}`: {e}", node.results.first().map_or("", |r| program.name_of(*r))))?;
         for (r, value) in node.results.iter().zip(results) {
             values[r.index()] = Some(value);
@@ -57,12 +91,24 @@ fn run(program: &Program, dims: &DimValues, weights: &Weights, values: &mut [Opt
 }
 
 /// The results of one node, whose operands have values.
+#[cfg(test)]
 pub(crate) fn step(
     program: &Program,
     node: &Node,
     dims: &DimValues,
     weights: &Weights,
     values: &[Option<RefValue>],
+) -> Result<Vec<RefValue>, String> {
+    step_rows(program, node, dims, weights, values, None)
+}
+
+fn step_rows(
+    program: &Program,
+    node: &Node,
+    dims: &DimValues,
+    weights: &Weights,
+    values: &[Option<RefValue>],
+    rows: Rows,
 ) -> Result<Vec<RefValue>, String> {
     let results: Vec<&Type> = node.results.iter().map(|r| program.ty(*r)).collect();
     let eval = Eval {
@@ -71,6 +117,7 @@ pub(crate) fn step(
         attrs: &node.attrs,
         results,
         dims,
+        rows,
     };
     match &node.kind {
         NodeKind::Const(c) => constant(c, &eval, weights).map(|t| vec![t.into()]),
@@ -172,7 +219,8 @@ fn expansion(
             values[p.index()] = Some((*value).clone());
         }
     }
-    run(&inner, dims, weights, &mut values)?;
+    let rows = vec![eval.rows.clone(); inner.results.len()];
+    run(&inner, dims, weights, &mut values, &rows)?;
     inner
         .results
         .iter()

@@ -11,9 +11,11 @@ use crate::ty::Type;
 use std::sync::Arc;
 
 mod interpret;
-pub use interpret::{Weights, interpret, kind_of};
+mod rows;
+pub use interpret::{Weights, interpret, interpret_rows, kind_of};
 #[cfg(test)]
 pub(crate) use interpret::{step, values_of};
+pub use rows::Rows;
 
 /// A row of an operator: values, 0 outside the support, and the support.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,6 +149,8 @@ pub struct Eval<'a> {
     pub results: Vec<&'a Type>,
     /// Values of the symbols.
     pub dims: &'a DimValues,
+    /// Rows of the only result that are asked for: an operation may leave the others anything.
+    pub rows: Rows,
 }
 
 impl Eval<'_> {

@@ -65,29 +65,33 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let (rows, features) = (tail[0], tail[1]);
     let xn = x.shape.len();
     let channelwise = e.attrs.flag("channelwise");
-    let mut y = Vec::with_capacity(shape.iter().product());
+    // Rows that nobody asks for stay 0.
+    let all: Vec<usize> = (0..rows).collect();
+    let asked = e.rows.as_deref().unwrap_or(&all);
+    let mut y = vec![0.0; shape.iter().product()];
+    let mut first = 0;
     batch::for_each(out, |at| {
         let x0 = batch::offset(out, at, &x.shape[..xn - 2]) * x.shape[xn - 2] * features;
-        for i in 0..rows {
+        for &i in asked.iter().filter(|i| **i < rows) {
+            let y = &mut y[first + i * features..first + (i + 1) * features];
             if channelwise {
-                for d in 0..features {
+                for (d, y) in y.iter_mut().enumerate() {
                     let (mut wide, mut index) = (out.to_vec(), at.to_vec());
                     wide.push(features);
                     index.push(d);
                     let row = m.row_for(&wide, &index, i);
-                    y.push(row.entries().map(|(j, w)| w * x.at(x0 + j * features + d)).sum());
+                    *y = row.entries().map(|(j, w)| w * x.at(x0 + j * features + d)).sum();
                 }
             } else {
                 let row = m.row_for(out, at, i);
-                let mut sum = vec![0.0; features];
                 for (j, w) in row.entries() {
-                    for (d, s) in sum.iter_mut().enumerate() {
-                        *s += w * x.at(x0 + j * features + d);
+                    for (d, y) in y.iter_mut().enumerate() {
+                        *y += w * x.at(x0 + j * features + d);
                     }
                 }
-                y.extend(sum);
             }
         }
+        first += rows * features;
     });
     Ok(vec![Tensor::floats(&shape, y).into()])
 }

@@ -133,6 +133,7 @@ impl Bench {
             attrs: &attrs,
             results: vec![self.b.ty(v)],
             dims: &DimValues::new(),
+            rows: None,
         };
         let Meaning::Eval(f) = op.meaning else { panic!("`{name}` has no meaning of its own") };
         let value = f(&eval).unwrap().remove(0);
