@@ -1,7 +1,7 @@
 //! Integer expressions as linear functions of the lane and of the other axis, and addresses made of them.
 
 use mixc_ir::dim::Dim;
-use mixc_ir::expr::{COL, Expr, Node, Pick, ROW, Var};
+use mixc_ir::expr::{Binary, COL, Expr, Node, Pick, ROW, Var};
 use mixc_ir::tile::{Axis, TileProgram};
 
 /// The variable that counts along an axis.
@@ -99,5 +99,47 @@ impl Frame {
             access.origin.push(affine.rest);
         }
         Some(access)
+    }
+}
+
+/// An integer expression as another one plus a constant, taken from its sums, differences and products with constants.
+pub fn apart(e: &Expr) -> (Expr, i64) {
+    let whole = (e.clone(), 0);
+    match e.node() {
+        Node::Int(n) => (Expr::int(0), *n),
+        Node::Binary(Binary::Add, x, y) => {
+            let ((x, m), (y, n)) = (apart(x), apart(y));
+            m.checked_add(n).map_or(whole, |n| (x + y, n))
+        }
+        Node::Binary(Binary::Sub, x, y) => {
+            let ((x, m), (y, n)) = (apart(x), apart(y));
+            m.checked_sub(n).map_or(whole, |n| (x - y, n))
+        }
+        Node::Binary(Binary::Mul, x, y) => {
+            let (x, factor) = match (x.as_int(), y.as_int()) {
+                (_, Some(n)) => (x, n),
+                (Some(n), _) => (y, n),
+                _ => return whole,
+            };
+            let (x, m) = apart(x);
+            m.checked_mul(factor).map_or(whole, |n| (x * Expr::int(factor), n))
+        }
+        _ => whole,
+    }
+}
+
+impl Access {
+    /// The constant part of the place, in elements, taken out of the origin: accesses that differ by a constant have
+    /// one origin then.
+    pub fn displaced(mut self, shape: &[Dim]) -> (Access, i64) {
+        let mut displacement = 0i64;
+        for (k, e) in self.origin.iter_mut().enumerate() {
+            let (rest, n) = apart(e);
+            let elements = product(&shape[k + 1..]).as_int().and_then(|stride| stride.checked_mul(n));
+            if let Some(sum) = elements.and_then(|n| displacement.checked_add(n)) {
+                (*e, displacement) = (rest, sum);
+            }
+        }
+        (self, displacement)
     }
 }

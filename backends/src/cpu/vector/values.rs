@@ -46,14 +46,24 @@ pub struct Operand {
     base: IReg,
     element: Element,
     lie: Lie,
-    /// Moves the base after the inner loop.
-    outer: Step,
+    /// Bytes from the base.
+    displacement: i32,
     /// Number of the inner offset, if the inner loop moves it.
     offset: Option<usize>,
     limits: Vec<Limit>,
     pub(super) fill: f64,
     /// Whether lanes past the count may be touched.
     padded: bool,
+}
+
+/// A pointer that operands at constant distances share.
+#[derive(Clone, Debug)]
+struct Base {
+    /// Where it starts.
+    start: IReg,
+    /// How it moves after the inner loop.
+    outer: Step,
+    now: IReg,
 }
 
 /// A linear function of the position in vector registers.
@@ -104,6 +114,7 @@ pub struct Values<'p> {
     pub(super) operands: Vec<Operand>,
     pub(super) operand_of: BTreeMap<Key, usize>,
     offsets: Vec<(Step, IReg)>,
+    bases: Vec<Base>,
     pub(super) positions: Vec<Position>,
     pub(super) position_of: BTreeMap<usize, usize>,
     pub(super) float_of: BTreeMap<usize, usize>,
@@ -160,6 +171,7 @@ impl<'p> Values<'p> {
             operands: Vec::new(),
             operand_of: BTreeMap::new(),
             offsets: Vec::new(),
+            bases: Vec::new(),
             positions: Vec::new(),
             position_of: BTreeMap::new(),
             float_of: BTreeMap::new(),
@@ -212,7 +224,7 @@ impl<'p> Values<'p> {
     fn operand(
         &mut self,
         b: &mut Builder,
-        base: IReg,
+        (start, displacement): (IReg, i32),
         element: Element,
         lane: Expr,
         across: Expr,
@@ -231,17 +243,27 @@ impl<'p> Values<'p> {
             Lie::Strided(_) => self.step(b, &(lane * Expr::int(width)))?,
         };
         let mut per_other = if self.frame.by_rows { Step::Fixed(0) } else { self.step(b, &across)? };
-        // The base moves: equal arguments must not share it.
-        let base = b.int_copy(base);
-        if let Some(last) = self.reverse {
+        if self.reverse.is_some() {
             let Step::Fixed(n) = per_other else { return None };
-            let end = b.int_mul(last, n);
-            b.advance(base, end);
             per_other = Step::Fixed(n.checked_neg()?);
         }
         let (outer, inner) = match self.order {
             Order::LanesOutside => (per_vector, per_other),
             Order::LanesInside => (per_other, per_vector),
+        };
+        let known = self.bases.iter().find(|base| base.start == start && base.outer == outer).map(|base| base.now);
+        let base = match known {
+            // Backwards the start depends on the other axis's step too.
+            Some(base) if self.reverse.is_none() => base,
+            _ => {
+                let now = b.int_copy(start);
+                if let (Some(last), Step::Fixed(back)) = (self.reverse, per_other) {
+                    let end = b.int_mul(last, back.checked_neg()?);
+                    b.advance(now, end);
+                }
+                self.bases.push(Base { start, outer, now });
+                now
+            }
         };
         let offset = if inner == Step::Fixed(0) {
             None
@@ -258,7 +280,7 @@ impl<'p> Values<'p> {
         if lie != Lie::Same && !padded {
             self.needs_tail = true;
         }
-        self.operands.push(Operand { base, element, lie, outer, offset, limits: Vec::new(), fill: 0.0, padded });
+        self.operands.push(Operand { base, element, lie, displacement, offset, limits: Vec::new(), fill: 0.0, padded });
         Some(self.operands.len() - 1)
     }
 
@@ -291,7 +313,7 @@ impl<'p> Values<'p> {
         } else {
             self.arguments.int(b, Argument::Tile(t))
         };
-        let operand = self.operand(b, base, element, Expr::int(lane), Expr::int(across), padded)?;
+        let operand = self.operand(b, (base, 0), element, Expr::int(lane), Expr::int(across), padded)?;
         self.operand_of.insert(id, operand);
         Some(operand)
     }
@@ -303,9 +325,13 @@ impl<'p> Values<'p> {
             return None;
         }
         let access = self.frame.access(self.program, tensor, index)?;
+        let (near, displacement) = access.clone().displaced(&self.program.slow(tensor).shape);
+        let displacement = displacement.checked_mul(element.bytes() as i64).and_then(|n| i32::try_from(n).ok());
+        // Too far for an instruction: a pointer of its own.
+        let (access, displacement) = displacement.map_or((access, 0), |n| (near, n));
         let bytes = |e: Expr| e * Expr::int(element.bytes() as i64);
         let base = self.arguments.int(b, Argument::Address(tensor, access.origin.clone()));
-        self.operand(b, base, element, bytes(access.lane), bytes(access.other), false)
+        self.operand(b, (base, displacement), element, bytes(access.lane), bytes(access.other), false)
     }
 
     /// Restricts an operand to where a condition holds.
@@ -408,8 +434,8 @@ impl<'p> Values<'p> {
 
     /// After an iteration of the outer loop.
     pub fn next_outer(&mut self, b: &mut Builder) {
-        for operand in &self.operands {
-            advance(b, operand.base, operand.outer);
+        for base in &self.bases {
+            advance(b, base.now, base.outer);
         }
         for p in &self.positions {
             if p.outer != 0.0 {
@@ -425,7 +451,7 @@ impl<'p> Values<'p> {
     }
 
     fn address(&self, operand: &Operand) -> Addr {
-        let address = Addr::new(operand.base);
+        let address = Addr::new(operand.base).offset(operand.displacement);
         match operand.offset {
             Some(k) => address.indexed(self.offsets[k].1, Scale::One),
             None => address,
