@@ -1,9 +1,15 @@
 //! The filter of a shift-invariant operator in memory: what convolutions read.
 
-use super::Apply;
-use crate::lower::{Context, Failure, Generator, Lambda, RowStep, axis, axis_var, generator, guard_loads, lesser};
+use super::{Apply, capacity};
+use crate::lower::{
+    Context, Failure, Generator, Lambda, RowStep, Scribe, axis, axis_var, generator, guard_loads, lesser,
+};
 use mixc_ir::dim::{Dim, DimValues};
-use mixc_ir::expr::{Expr, Var};
+use mixc_ir::expr::{COL, Expr, ROW, Var};
+use mixc_ir::tile::TileType;
+
+/// Lags and channels of a block that is turned.
+const SQUARE: usize = 64;
 
 /// A filter of an application: a generator with its channels set apart.
 #[derive(Clone, Debug)]
@@ -23,7 +29,7 @@ pub fn filter(cx: &Context<'_>, a: &Apply) -> Option<Filter> {
     }
     // Of no tokens every bound is as good as another: reckoned for one.
     let typical: DimValues = cx.settings.typical.iter().map(|(s, n)| (s.clone(), (*n).max(1))).collect();
-    let generator = generator(&a.mix, &|d| d.eval(&typical).unwrap_or(0))?;
+    let generator = generator(&a.mix, &|d| d.eval(&typical).unwrap_or(0), &cx.bounds)?;
     let (mut batch, mut channels) = (a.mix.ty.batch.clone(), Dim::constant(1));
     if a.channelwise {
         channels = batch.pop()?;
@@ -49,7 +55,21 @@ impl Filter {
             false => vec![(axis_var(nb), lag)],
         };
         let body = self.generator.element.with_vars(&map);
-        cx.store_lambda(&Lambda { dtype: a.mix.ty.dtype, shape, body }).map(|b| cx.stored(b))
+        let element = Lambda { dtype: a.mix.ty.dtype, shape, body };
+        let out = cx.target(element.dtype, &element.shape, &super::buffers_of(&element.body));
+        let mut s = Scribe::new("taps");
+        let tensor = s.output(cx, out);
+        let mut at = s.grid_over(&self.batch);
+        let (l0, rows) = s.grid_blocks("lag", count, capacity(cx, count, SQUARE));
+        let (c0, cols) = s.grid_blocks("d", &self.channels, capacity(cx, &self.channels, SQUARE));
+        at.extend([l0 + Expr::from(ROW), c0 + Expr::from(COL)]);
+        let value = s.local(cx, &element.at(&at));
+        // A tile between load and store: filters mostly lie channel by channel and are turned in it.
+        let ty = TileType::of(element.dtype);
+        let tile = s.b.map("h", ty, &rows, &cols, value);
+        s.b.store(tensor, at, Expr::tile(tile), &rows, &cols);
+        s.finish(cx, "layout")?;
+        Ok(cx.stored(out))
     }
 
     /// The batch index of the filter at an index of the application's batch dims.

@@ -59,6 +59,17 @@ pub struct BlockFactor {
     pub strided: bool,
 }
 
+impl BlockFactor {
+    /// The place of element `k` of a block among the tokens, of which a block has `of`.
+    pub fn place(&self, block: &Expr, k: &Expr, of: &Dim) -> Expr {
+        let blocks = &self.matrix.shape[self.matrix.shape.len() - 3];
+        match self.strided {
+            true => k.clone() * Expr::from(blocks) + block.clone(),
+            false => block.clone() * Expr::from(of) + k.clone(),
+        }
+    }
+}
+
 /// A factoring of an operator that costs less than its elements.
 #[derive(Clone, Debug)]
 pub enum Factors {

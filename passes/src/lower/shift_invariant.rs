@@ -7,8 +7,8 @@
 use super::lambda::{axis, axis_var};
 use super::mixing::Mix;
 use super::tensors::guard_loads;
-use mixc_ir::dim::Dim;
-use mixc_ir::expr::{Expr, Node, Var};
+use mixc_ir::dim::{Dim, DimBounds};
+use mixc_ir::expr::{Binary, Expr, Node, Var};
 use mixc_ir::support::{Condition, Position};
 
 /// The elements of a shift-invariant operator by their lag.
@@ -73,9 +73,29 @@ pub fn lesser(a: Dim, b: &Dim) -> Dim {
     }
 }
 
+/// The conditions that a condition is all of.
+fn conjuncts(e: &Expr) -> Vec<Expr> {
+    match e.node() {
+        Node::Binary(Binary::And, a, b) => [conjuncts(a), conjuncts(b)].concat(),
+        _ => vec![e.clone()],
+    }
+}
+
+/// `e` with what is known left out of the guards of its loads.
+fn unguarded(e: &Expr, known: &[Expr]) -> Expr {
+    e.rewrite(&mut |e| match e.node() {
+        Node::Load(l) => {
+            let index = l.index.iter().map(|i| unguarded(i, known)).collect();
+            let left = l.guard.iter().flat_map(conjuncts).filter(|c| !known.contains(c));
+            Some(Expr::load_if(l.tensor, index, left.fold(Expr::bool(true), Expr::and), l.fill))
+        }
+        _ => None,
+    })
+}
+
 /// The generator of an operator whose elements depend on the lag alone. Of several bounds of the lags that it knows it
 /// gives the closest at typical lengths.
-pub fn generator(m: &Mix, typical: &dyn Fn(&Dim) -> i64) -> Option<Generator> {
+pub fn generator(m: &Mix, typical: &dyn Fn(&Dim) -> i64, range: &DimBounds) -> Option<Generator> {
     if m.special.is_some() || !m.products.is_empty() {
         return None;
     }
@@ -89,16 +109,35 @@ pub fn generator(m: &Mix, typical: &dyn Fn(&Dim) -> i64) -> Option<Generator> {
     let last = |d: &Dim| d.sub(&Dim::constant(1)).ok();
     let (least, most) = (last(&m.ty.cols)?.scale(-1).ok()?, last(&m.ty.rows)?);
     let (mut low, mut high) = (least.clone(), most.clone());
+    // Bounds may be all that the support says.
+    let mut bounded = m.structure.support.regions.len() == 1;
+    let (mut lower, mut upper) = (vec![least], vec![most]);
     if let [region] = m.structure.support.regions.as_slice() {
         for c in region {
             let (l, h) = bounds(m, c);
-            low = l.filter(|l| typical(l) > typical(&low)).unwrap_or(low);
-            high = h.filter(|h| typical(h) < typical(&high)).unwrap_or(high);
+            bounded &= l.is_some() || h.is_some();
+            low = l.clone().filter(|l| typical(l) > typical(&low)).unwrap_or(low);
+            high = h.clone().filter(|h| typical(h) < typical(&high)).unwrap_or(high);
+            lower.extend(l);
+            upper.extend(h);
         }
     }
-    // Every bound holds, whichever is the closer at the call: supports say nothing of what lies outside the operator.
-    let within = |low: &Dim, high: &Dim| lag.clone().ge(Expr::from(low)).and(lag.clone().le(Expr::from(high)));
-    let present = within(&least, &most).and(within(&low, &high)).and(support);
-    let element = Expr::select(present.clone(), guard_loads(&value, &present), Expr::float(0.0));
+    // Every bound holds, whichever is the closest at the call; those that others imply are left out.
+    let implies = |a: &Dim, b: &Dim| a.sub(b).and_then(|d| d.bounds(range)).is_ok_and(|(least, _)| least >= 0);
+    let mut present = Expr::bool(true);
+    for (k, d) in lower.iter().enumerate() {
+        let implied = lower.iter().enumerate().any(|(n, o)| n != k && implies(o, d) && (n < k || !implies(d, o)));
+        present = if implied { present } else { present.and(lag.clone().ge(Expr::from(d))) };
+    }
+    for (k, d) in upper.iter().enumerate() {
+        let implied = upper.iter().enumerate().any(|(n, o)| n != k && implies(d, o) && (n < k || !implies(o, d)));
+        present = if implied { present } else { present.and(lag.clone().le(Expr::from(d))) };
+    }
+    let known = conjuncts(&support);
+    let value = unguarded(&value, &known);
+    let present = if bounded { present } else { present.and(support) };
+    let loads = guard_loads(&value, &present);
+    let alone = matches!(value.node(), Node::Load(l) if l.fill == 0.0);
+    let element = if alone { loads } else { Expr::select(present, loads, Expr::float(0.0)) };
     Some(Generator { element, low, high })
 }
