@@ -17,7 +17,7 @@ pub struct Candidate {
     pub site: String,
     /// The form's name in the catalogue.
     pub form: &'static str,
-    /// Reckoned seconds of a call at the typical lengths, one thread.
+    /// Reckoned seconds of a call at the typical lengths, on all threads of the machine.
     pub seconds: f64,
     /// Bytes that its programs move.
     pub bytes: f64,
@@ -85,7 +85,7 @@ fn reckoned(cx: &Context<'_>, steps: &[Step]) -> (f64, f64) {
     for step in steps.iter().filter(|s| s.phase == Phase::Run) {
         let Action::Run { program, .. } = &step.action else { continue };
         let cost = mixc_ir::tile::cost(program, &cx.settings.typical);
-        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| (c.seconds(&machine, 1), c.moved()));
+        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| (c.seconds(&machine, machine.threads), c.moved()));
         sum = (sum.0 + seconds, sum.1 + bytes);
     }
     sum

@@ -21,16 +21,7 @@ use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 pub static FORM: ApplyForm = ApplyForm {
     name: "flash",
     applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
-    open: |cx, apply, shape, dtype| {
-        let keys = blocks::key_condition(&apply.mix);
-        let mut mix = key_masks_as_biases(cx, &apply.mix)?;
-        if apply.channelwise {
-            // Every channel has a matrix of its own: its elements are read one by one.
-            mix = super::dense::store_products(cx, &mix)?;
-        }
-        let apply = Apply { mix, ..apply.clone() };
-        Ok(open(Rows { apply, keys }, dtype, shape.to_vec()))
-    },
+    open: |cx, apply, shape, dtype| Ok(open(Rows::new(cx, apply)?, dtype, shape.to_vec())),
 };
 
 /// Masks that are the same for every row (padding) as biases of 0 and minus infinity, which softmax cannot tell from
@@ -59,7 +50,7 @@ const QUERIES: usize = 64;
 /// Keys of a block: the score tile [keys, queries] of 64 KiB lies in the second level, where the sweep of tile sizes was flat.
 const KEYS: usize = 256;
 /// Features that one pass handles; more are cut into grid blocks.
-const FEATURES: usize = 512;
+pub const FEATURES: usize = 512;
 /// Where the running maximum starts: below no finite score of f32, yet finite, so that no difference of infinities is
 /// formed. Rows whose every score is that low (masks added as the lowest number) still get their shares.
 pub const LEAST: f64 = f32::MIN as f64;
@@ -71,6 +62,45 @@ pub struct Rows {
     pub apply: Apply,
     /// Which keys are present for any query, see [`blocks::key_condition`]; known before masks became biases.
     pub keys: Expr,
+}
+
+/// What a block of queries has seen of the keys: tiles m, l `[rows, 1]` and o `[rows, width]`, and where they stand.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The greatest score, at least [`LEAST`].
+    pub m: TileId,
+    /// The sum of the exponentials of the scores minus m.
+    pub l: TileId,
+    /// The sum of the values by these exponentials.
+    pub o: TileId,
+    /// Batch index of the result.
+    pub batch: Vec<Expr>,
+    /// Number of the part of the keys.
+    pub part: Option<Expr>,
+    /// Rows of the block.
+    pub rows: Extent,
+    /// Features of the block.
+    pub width: Extent,
+    i0: Expr,
+    d0: Expr,
+}
+
+impl Seen {
+    /// The row of the result at a tile's row.
+    pub fn row(&self) -> Expr {
+        self.i0.clone() + Expr::from(ROW)
+    }
+
+    /// The feature of the result at a tile's column.
+    pub fn column(&self) -> Expr {
+        self.d0.clone() + Expr::from(COL)
+    }
+}
+
+/// Output over denominator; a row without support has l = 0 and o = 0.
+pub fn normalised(l: TileId, o: TileId) -> Expr {
+    let empty = Expr::compare(Compare::Eq, by_row(l), Expr::float(0.0));
+    Expr::tile(o) / Expr::select(empty, Expr::float(1.0), by_row(l))
 }
 
 /// Buffers that an operator and its tokens read.
@@ -259,26 +289,52 @@ impl Write for Rows {
 }
 
 impl Rows {
+    /// The application with its masks put as they are computed with.
+    pub fn new(cx: &mut Context<'_>, apply: &Apply) -> Result<Rows, Failure> {
+        let keys = blocks::key_condition(&apply.mix);
+        let mut mix = key_masks_as_biases(cx, &apply.mix)?;
+        if apply.channelwise {
+            // Every channel has a matrix of its own: its elements are read one by one.
+            mix = super::dense::store_products(cx, &mix)?;
+        }
+        Ok(Rows { apply: Apply { mix, ..apply.clone() }, keys })
+    }
+
     fn write_rows(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
-        let a = &self.apply;
-        let depth = inner_capacity(cx, &a.mix)?;
         let mut s = Scribe::new("flash");
         let tensor = s.output(cx, out);
+        let seen = self.attend(cx, &mut s, None)?;
+        let at = [seen.batch.clone(), vec![seen.row(), seen.column()]].concat();
+        end.store(cx, &mut s, tensor, &at, normalised(seen.l, seen.o), &seen.rows, &seen.width);
+        s.finish(cx, self.form())
+    }
+
+    /// Writes what blocks of queries see of the keys: of all of them, with the sink, or of parts of `part` keys one by
+    /// one, the number of the part a grid axis.
+    pub fn attend(&self, cx: &Context<'_>, s: &mut Scribe, part: Option<usize>) -> Result<Seen, Failure> {
+        let a = &self.apply;
+        let depth = inner_capacity(cx, &a.mix)?;
         let ty = TileType::of(a.mix.ty.dtype);
-        let (mix, x, keys) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x), s.local(cx, &self.keys));
+        let (mix, x, keys) = (local_mix(cx, s, &a.mix), s.local_lambda(cx, &a.x), s.local(cx, &self.keys));
         let features = a.x.shape.last().cloned().unwrap_or_default();
         let out_batch = s.grid_over(&a.batch);
         let batch = crate::lower::batch_index(&mix.ty.batch, &a.batch, &out_batch);
         let bq = s.b.knob("bq", capacity(cx, &mix.ty.rows, QUERIES));
-        let bk = s.b.knob("bk", capacity(cx, &mix.ty.cols, KEYS));
+        let bk = s.b.knob("bk", capacity(cx, &mix.ty.cols, part.map_or(KEYS, |part| KEYS.min(part))));
         let bd = capacity(cx, &features, FEATURES);
         let (d0, width) = s.grid_blocks("d", &features, bd);
         let (i0, rows) = s.grid_blocks("iq", &mix.ty.rows, bq);
+        let number = part.map(|part| s.b.grid("part", Expr::from(&mix.ty.cols).ceil_div(part as i64)));
+        // First key of the part and one past its last.
+        let span = number.as_ref().zip(part).map(|(number, part)| {
+            let first = number.clone() * Expr::int(part as i64);
+            [first.clone(), first + Expr::int(part as i64)]
+        });
         let b = &mut s.b;
         let one = Extent::fixed(1);
         let queries = Scores::queries(b, &mix, &batch, &i0, &rows, ty, depth);
         let sink = match &mix.row_step {
-            crate::lower::RowStep::Softmax { sink: Some(l) } => {
+            crate::lower::RowStep::Softmax { sink: Some(l) } if part.is_none() => {
                 Some(crate::lower::batched(l, &mix.ty.batch, &batch, &[]))
             }
             _ => None,
@@ -288,7 +344,13 @@ impl Rows {
         let l0 = b.map("l", ty, &rows, &one, Expr::float(if has_sink { 1.0 } else { 0.0 }));
         let o0 = b.map("o", ty, &rows, &width, Expr::float(0.0));
         let block = RowBlock { first: i0.clone(), last: i0.clone() + rows.count.clone() - Expr::int(1) };
-        let range = blocks::columns(&mix, &block, &batch);
+        let mut range = blocks::columns(&mix, &block, &batch);
+        let mut counted = blocks::counted_to(&mix, &range.to);
+        if let Some([first, end]) = &span {
+            range.from = range.from.max(first.clone());
+            range.to = range.to.min(end.clone());
+            counted = counted.min(end.clone());
+        }
         let scores = Scores {
             mix: &mix,
             batch: &batch,
@@ -321,8 +383,12 @@ impl Rows {
         if let (true, Some(end)) = (masked, blocks::whole_until(&mix, &block, &batch)) {
             // Whole blocks first, without a test; they end on a block's border.
             let whole = end.floor_div(bk as i64) * Expr::int(bk as i64);
+            let [first, whole] = match &span {
+                Some([first, end]) => [first.clone(), whole.min(end.clone()).max(first.clone())],
+                None => [Expr::int(0), whole],
+            };
             state = b.for_blocks(
-                Expr::int(0),
+                first,
                 whole.clone(),
                 bk,
                 |_| None,
@@ -332,17 +398,11 @@ impl Rows {
             from = whole;
         }
         let when = |j0: &Expr| blocks::meets(&mix, &block, &batch, j0, bk);
-        let counted = blocks::counted_to(&mix, &range.to);
         let last = b.for_blocks(from, range.to.clone(), bk, when, &state, |b, j0, carried| {
             step(b, j0, Extent::block(bk, j0.clone(), counted.clone()), carried, true)
         });
-        let mut at = out_batch.clone();
-        at.extend([i0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)]);
-        // A row without support has l = 0 and O = 0.
-        let empty = Expr::compare(Compare::Eq, by_row(last[1]), Expr::float(0.0));
-        let value = Expr::tile(last[2]) / Expr::select(empty, Expr::float(1.0), by_row(last[1]));
-        end.store(cx, &mut s, tensor, &at, value, &rows, &width);
-        s.finish(cx, self.form())
+        let [m, l, o] = [last[0], last[1], last[2]];
+        Ok(Seen { m, l, o, batch: out_batch, part: number, i0, d0, rows, width })
     }
 
     /// Channels along the columns of every tile, one row of the operator at a time, keys along the rows.

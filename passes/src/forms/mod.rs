@@ -21,6 +21,7 @@ pub mod recurrent_scan;
 pub mod reduce;
 pub mod scan_2d;
 pub mod softmax_scan;
+pub mod split_keys;
 pub mod taps;
 pub mod top_k;
 pub mod tree_top_k;
@@ -160,6 +161,7 @@ pub struct ApplyForm {
 pub static APPLY_FORMS: &[&ApplyForm] = &[
     &softmax_scan::FORM,
     &flash::FORM,
+    &split_keys::FORM,
     &chunked_scan::FORM,
     &recurrent_scan::FORM,
     &chunked_delta::FORM,
@@ -199,6 +201,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "chunked_delta",
         "the inverse of a triangular semiseparable operator by chunks: a system within one, a state between",
     ),
+    ("split_keys", "softmax attention by parts of the keys at once, merged by their maxima: few queries, many keys"),
     ("softmax_scan", "softmax of sums of terms of rows, columns and distances as a recurrence, token after token"),
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
