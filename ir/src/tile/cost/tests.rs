@@ -78,7 +78,7 @@ fn guards_and_indirect_reads_are_counted_where_they_read() {
 #[test]
 fn more_memory_means_fewer_bytes_between_the_bound_and_all() {
     for p in examples::all() {
-        let c = cost(&p, &at(&[("T", 301), ("S", 77), ("H", 3)])).unwrap();
+        let c = cost(&p, &at(&[("T", 301), ("S", 77), ("H", 3), ("D", 40)])).unwrap();
         let mut before = c.moved();
         for size in [0, 1 << 8, 1 << 12, 1 << 16, 1 << 24, 1 << 40] {
             let past = c.past(size);
@@ -86,7 +86,7 @@ fn more_memory_means_fewer_bytes_between_the_bound_and_all() {
             before = past;
         }
         assert!((c.past(0) - c.moved()).abs() < 1e-6, "{}", p.name);
-        assert_eq!(c, cost(&p, &at(&[("T", 301), ("S", 77), ("H", 3)])).unwrap());
+        assert_eq!(c, cost(&p, &at(&[("T", 301), ("S", 77), ("H", 3), ("D", 40)])).unwrap());
     }
 }
 

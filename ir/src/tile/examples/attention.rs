@@ -198,3 +198,50 @@ pub fn top_k_gather(entries: usize, width: usize, k: usize) -> TileProgram {
     b.store(y, vec![i0 + row(), col()], Expr::tile(sum[0]), &m, &d);
     b.finish()
 }
+
+/// Attention over the key blocks that a list names for each query block: q, k, v `[T, width]`, list `[blocks, entries]`
+/// of key block numbers, each at most once, below 0 where there is none.
+pub fn block_sparse_attention(width: usize, entries: usize, [queries, keys]: [usize; 2]) -> TileProgram {
+    let mut b = TileBuilder::new("block_sparse_attention");
+    let (bq, bk) = (b.knob("BQ", queries), b.knob("BK", keys));
+    let shape = [t(), Dim::from(width)];
+    let [q, k, v] = ["q", "k", "v"].map(|name| b.input(name, DType::F32, &shape));
+    let number = t().ceil_div(bq as i64).expect("a block has rows");
+    let list = b.input("list", DType::I64, &[number, Dim::from(entries)]);
+    let o = b.output("o", DType::F32, &shape);
+    let i = b.grid("i", blocks(&t(), bq));
+    let i0 = i.clone() * Expr::int(bq as i64);
+    let (m, n, d, one) = (block(bq, &i0, &t()), Extent::fixed(bk), Extent::fixed(width), Extent::fixed(1));
+    let qs = b.map("qs", TileType::F32, &m, &d, load(q, &[&(i0.clone() + row()), &col()]));
+    let top = b.map("top", TileType::F32, &m, &one, Expr::float(f64::NEG_INFINITY));
+    let sum = b.map("sum", TileType::F32, &m, &one, Expr::float(0.0));
+    let acc = b.map("acc", TileType::F32, &m, &d, Expr::float(0.0));
+    let named = |place: &Expr| load(list, &[&i, place]);
+    let present = |place: &Expr| Some(named(place).ge(0));
+    let init = [top, sum, acc];
+    let last = b.for_blocks(Expr::int(0), Expr::int(entries as i64), 1, present, &init, |b, place, carried| {
+        // Counts cannot come from tensors: keys past the end are absent by a guard.
+        let key = named(place) * Expr::int(bk as i64) + row();
+        let inside = key.clone().lt(length());
+        let read = |from| Expr::load_if(from, vec![key.clone(), col()], inside.clone(), 0.0);
+        let ks = b.map("ks", TileType::F32, &n, &d, read(k));
+        let vs = b.map("vs", TileType::F32, &n, &d, read(v));
+        let s = b.dot("s", TileType::F32, qs, Matrix::transposed(ks), None);
+        let inside = (named(place) * Expr::int(bk as i64) + col()).lt(length());
+        let scaled = Expr::tile(s) * Expr::float(1.0 / (width as f64).sqrt());
+        let s = b.map("masked", TileType::F32, &m, &n, Expr::select(inside, scaled, Expr::float(f64::NEG_INFINITY)));
+        let here = b.reduce("here", Combine::Max, Axis::Cols, s);
+        let top = b.map("top", TileType::F32, &m, &one, Expr::tile(carried[0]).max(Expr::tile(here)));
+        let p = b.map("p", TileType::F32, &m, &n, exp(Expr::tile(s) - finite(by_row(top))));
+        let scale = b.map("scale", TileType::F32, &m, &one, exp(Expr::tile(carried[0]) - finite(Expr::tile(top))));
+        let part = b.reduce("part", Combine::Sum, Axis::Cols, p);
+        let sum = b.map("sum", TileType::F32, &m, &one, Expr::tile(carried[1]) * Expr::tile(scale) + Expr::tile(part));
+        let old = b.map("old", TileType::F32, &m, &d, Expr::tile(carried[2]) * by_row(scale));
+        vec![top, sum, b.dot("acc", TileType::F32, p, vs, Some(old))]
+    });
+    // A row without any key is zero.
+    let none = by_row(last[1]).equals(Expr::float(0.0));
+    let value = Expr::select(none, Expr::float(0.0), Expr::tile(last[2]) / by_row(last[1]));
+    b.store(o, vec![i0 + row(), col()], value, &m, &d);
+    b.finish()
+}

@@ -11,10 +11,10 @@ mod fourier;
 mod matrices;
 mod recurrences;
 
-pub use attention::{decode_merge, decode_partial, flash_attention, top_k_gather};
-pub use fourier::fft_stage;
+pub use attention::{block_sparse_attention, decode_merge, decode_partial, flash_attention, top_k_gather};
+pub use fourier::{fft_stage, monarch_product};
 pub use matrices::{concat_rows, gather_rows, gemm_gelu, layer_norm, softmax_rows};
-pub use recurrences::{chunked_linear_attention, delta_rule, selective_scan};
+pub use recurrences::{chunked_diagonal_scan, chunked_linear_attention, delta_rule, selective_scan};
 
 use super::{Extent, TileProgram};
 use crate::dim::Dim;
@@ -79,7 +79,12 @@ pub fn all() -> Vec<TileProgram> {
         selective_scan(3, 5, 4),
         chunked_linear_attention(5, 3, 4),
         delta_rule(5, 3, 4),
-        fft_stage(16, 1, 4),
+        chunked_diagonal_scan(5, 3, 4),
+        block_sparse_attention(5, 3, [4, 3]),
+        fft_stage(16, 2, 1, 4),
+        fft_stage(60, 3, 4, 3),
+        fft_stage(60, 5, 1, 4),
+        monarch_product(3, 5, 4),
     ]
 }
 

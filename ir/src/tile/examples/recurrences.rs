@@ -95,6 +95,70 @@ pub fn chunked_linear_attention(state: usize, width: usize, chunk: usize) -> Til
     b.finish()
 }
 
+/// Decays of every state by itself, with the state handed in and out (gated linear attention):
+/// `S[t] = exp(g[t]) (.) S[t-1] + k[t] v[t]^T`, `y[t] = S[t]^T q[t]`; q, k, g `[T, state]` with `g <= 0`, v
+/// `[T, width]`, states `[state, width]`. Inside a chunk decays enter as sums from token to token, state by state: no
+/// exponential of anything positive is ever taken.
+pub fn chunked_diagonal_scan(state: usize, width: usize, chunk: usize) -> TileProgram {
+    let mut b = TileBuilder::new("chunked_diagonal_scan");
+    let bc = b.knob("CHUNK", chunk);
+    let (ns, ps) = (Dim::from(state), Dim::from(width));
+    let [q, k, g] = ["q", "k", "g"].map(|name| b.input(name, DType::F32, &[t(), ns.clone()]));
+    let v = b.input("v", DType::F32, &[t(), ps.clone()]);
+    let before = b.input("before", DType::F32, &[ns.clone(), ps.clone()]);
+    let y = b.output("y", DType::F32, &[t(), ps.clone()]);
+    let after = b.output("after", DType::F32, &[ns, ps]);
+    let (one, n, p) = (Extent::fixed(1), Extent::fixed(state), Extent::fixed(width));
+    let start = b.map("start", TileType::F32, &n, &p, load(before, &[&row(), &col()]));
+    let last = b.for_blocks(
+        Expr::int(0),
+        length(),
+        bc,
+        |_| None,
+        &[start],
+        |b, t0, carried| {
+            let m = block(bc, t0, &t());
+            let time = t0.clone() + row();
+            let [qs, ks, gs] = [q, k, g].map(|x| b.map("x", TileType::F32, &m, &n, load(x, &[&time, &col()])));
+            let vs = b.map("vs", TileType::F32, &m, &p, load(v, &[&time, &col()]));
+            let log = b.scan("log", Combine::Sum, Axis::Rows, false, gs);
+            let whole = b.reduce("whole", Combine::Sum, Axis::Rows, gs);
+            let none = b.map("none", TileType::F32, &m, &m, Expr::float(0.0));
+            let states = Expr::int(state as i64);
+            let inside = b.for_blocks(
+                Expr::int(0),
+                states,
+                1,
+                |_| None,
+                &[none],
+                |b, place, sums| {
+                    // The column `place` of each, as a column vector.
+                    let [q, k, a] = [qs, ks, log].map(|x| {
+                        let kept = Expr::select(col().equals(place.clone()), Expr::tile(x), Expr::float(0.0));
+                        let kept = b.map("kept", TileType::F32, &m, &n, kept);
+                        b.reduce("column", Combine::Sum, Axis::Cols, kept)
+                    });
+                    let of_col = |x| Expr::tile_at(x, Pick::Col, Pick::Zero);
+                    let faded = exp((by_row(a) - of_col(a)).min(Expr::float(0.0)));
+                    let added = Expr::select(col().le(row()), by_row(q) * of_col(k) * faded, Expr::float(0.0));
+                    vec![b.map("sums", TileType::F32, &m, &m, Expr::tile(sums[0]) + added)]
+                },
+            );
+            let scaled = b.map("scaled", TileType::F32, &m, &n, Expr::tile(qs) * exp(Expr::tile(log)));
+            let across = b.dot("across", TileType::F32, scaled, carried[0], None);
+            let sum = b.dot("sum", TileType::F32, inside[0], vs, Some(across));
+            b.store(y, vec![time, col()], Expr::tile(sum), &m, &p);
+            let faded = Expr::tile(ks) * exp(Expr::tile_at(whole, Pick::Zero, Pick::Col) - Expr::tile(log));
+            let faded = b.map("faded", TileType::F32, &m, &n, faded);
+            let kept = b.map("kept", TileType::F32, &n, &one, exp(Expr::tile_at(whole, Pick::Zero, Pick::Row)));
+            let old = b.map("old", TileType::F32, &n, &p, Expr::tile(carried[0]) * by_row(kept));
+            vec![b.dot("state", TileType::F32, Matrix::transposed(faded), vs, Some(old))]
+        },
+    );
+    b.store(after, vec![row(), col()], Expr::tile(last[0]), &n, &p);
+    b.finish()
+}
+
 /// The delta rule: `u[t] = beta[t] (v[t] - S[t-1]^T k[t])`, `S[t] = S[t-1] + k[t] u[t]^T`, `y[t] = S[t]^T q[t]`;
 /// shapes as [`chunked_linear_attention`], beta `[H, T]`. In a chunk all u are one triangular system.
 pub fn delta_rule(state: usize, width: usize, chunk: usize) -> TileProgram {

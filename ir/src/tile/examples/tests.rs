@@ -249,19 +249,95 @@ fn chunked_recurrences_equal_sequential_ones() {
 }
 
 #[test]
+fn a_scan_with_a_decay_of_every_state_takes_and_gives_its_state() {
+    let mut random = Random(12);
+    for t in LENGTHS {
+        let (n, p) = (5, 3);
+        let [q, k, mut g] = [0; 3].map(|_| random.tensor(&[t, n]));
+        let (v, before) = (random.tensor(&[t, p]), random.tensor(&[n, p]));
+        // From no decay at all to what underflows.
+        let logs = (0..t * n).map(|e| if e % 7 == 0 { 0.0 } else { -40.0 * g.at(e).abs() }).collect();
+        g = Tensor::floats(&[t, n], logs).rounded(crate::dtype::DType::F32);
+        let mut s: Vec<f64> = (0..n * p).map(|e| before.at(e)).collect();
+        let mut y = vec![0.0; t * p];
+        for i in 0..t {
+            for (r, c) in (0..n).flat_map(|r| (0..p).map(move |c| (r, c))) {
+                s[r * p + c] = g.at(i * n + r).exp() * s[r * p + c] + k.at(i * n + r) * v.at(i * p + c);
+                y[i * p + c] += s[r * p + c] * q.at(i * n + r);
+            }
+        }
+        let program = chunked_diagonal_scan(n, p, 4);
+        check(&program, &dims(&[("T", t)]), &[&q, &k, &g, &v, &before], &[y, s]);
+    }
+}
+
+#[test]
+fn listed_blocks_of_keys_alone_are_seen() {
+    let mut random = Random(13);
+    for t in LENGTHS {
+        let (width, entries, [bq, bk]) = (5, 3, [4, 3]);
+        let [q, k, v] = [0; 3].map(|_| random.tensor(&[t, width]));
+        let (rows_of, keys_of) = (t.div_ceil(bq), t.div_ceil(bk));
+        // Every other block from a start of its own; some places are empty, some rows have none at all.
+        let named = |i: usize, e: usize| (i % 3 != 2 && e != 1).then_some((i + e) % keys_of).filter(|_| e < keys_of);
+        let list = Tensor::from_fn(crate::expr::Kind::Int, &[rows_of, entries], |at| {
+            crate::expr::Scalar::Int(named(at / entries, at % entries).map_or(-1, |j| j as i64))
+        });
+        let mut expected = vec![0.0; t * width];
+        for i in 0..t {
+            let blocks: Vec<usize> = (0..entries).filter_map(|e| named(i / bq, e)).collect();
+            let keys: Vec<usize> = blocks.iter().flat_map(|j| j * bk..t.min((j + 1) * bk)).collect();
+            let score = |j: usize| {
+                let dot: f64 = (0..width).map(|d| q.at(i * width + d) * k.at(j * width + d)).sum();
+                (dot / (width as f64).sqrt()).exp()
+            };
+            let total: f64 = keys.iter().map(|j| score(*j)).sum();
+            for &j in &keys {
+                (0..width).for_each(|d| expected[i * width + d] += score(j) / total * v.at(j * width + d));
+            }
+        }
+        let program = block_sparse_attention(width, entries, [bq, bk]);
+        check(&program, &dims(&[("T", t)]), &[&q, &k, &v, &list], &[expected]);
+    }
+}
+
+#[test]
+fn a_monarch_product() {
+    let mut random = Random(14);
+    for (n1, n2, d) in [(3, 5, 7), (1, 4, 4), (4, 1, 1)] {
+        let (x, right) = (random.tensor(&[n1, n2, d]), random.tensor(&[n1, n2, n2]));
+        let left = random.tensor(&[n2, n1, n1]);
+        let (mut u, mut y) = (vec![0.0; n1 * n2 * d], vec![0.0; n1 * n2 * d]);
+        let all = |f: &mut dyn FnMut(usize, usize, usize)| {
+            (0..n1).for_each(|a| (0..n2).for_each(|c| (0..d).for_each(|e| f(a, c, e))));
+        };
+        all(&mut |a, c, e| {
+            let term = |k: usize| right.at((a * n2 + c) * n2 + k) * x.at((a * n2 + k) * d + e);
+            u[(a * n2 + c) * d + e] = (0..n2).map(term).sum();
+        });
+        all(&mut |a, c, e| {
+            let term = |k: usize| left.at((c * n1 + a) * n1 + k) * u[(k * n2 + c) * d + e];
+            y[(a * n2 + c) * d + e] = (0..n1).map(term).sum();
+        });
+        check(&monarch_product(n1, n2, 4), &dims(&[("D", d)]), &[&x, &right, &left], &[u, y]);
+    }
+}
+
+#[test]
 fn stages_make_a_fourier_transform() {
     let mut random = Random(10);
-    for n in [2usize, 8, 64] {
+    let factors: [&[usize]; 7] = [&[2], &[2, 2, 2], &[8, 2], &[3, 5], &[4, 3, 5], &[5, 7], &[16]];
+    for radices in factors {
+        let n: usize = radices.iter().product();
         let x = random.tensor(&[n, 2]);
         let mut now = x.clone();
         let mut stride = 1;
-        while stride < n {
-            let half = n / stride / 2;
-            now.shape = vec![2, half, stride, 2];
-            let p = fft_stage(n, stride, 4);
+        for &radix in radices {
+            now.shape = vec![radix, n / stride / radix, stride, 2];
+            let p = fft_stage(n, radix, stride, 4);
             assert_eq!(verify(&p), Vec::new());
             now = interpret(&p, &DimValues::new(), &[&now], Rounding::Nowhere).unwrap().remove(0);
-            stride *= 2;
+            stride *= radix;
         }
         for f in 0..n {
             let (mut re, mut im) = (0.0, 0.0);
@@ -270,7 +346,8 @@ fn stages_make_a_fourier_transform() {
                 re += x.at(2 * j) * angle.cos() - x.at(2 * j + 1) * angle.sin();
                 im += x.at(2 * j) * angle.sin() + x.at(2 * j + 1) * angle.cos();
             }
-            assert!((now.at(2 * f) - re).abs() < 1e-11 && (now.at(2 * f + 1) - im).abs() < 1e-11);
+            let close = (now.at(2 * f) - re).abs() < 1e-11 && (now.at(2 * f + 1) - im).abs() < 1e-11;
+            assert!(close, "{radices:?}");
         }
     }
 }
