@@ -176,7 +176,20 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
 
 /// Operations that are lowered as they are although they have an expansion: one kernel does them better.
 pub fn lowers_whole(op: &str) -> bool {
-    matches!(op, "linear" | "split_heads" | "merge_heads" | "layer_norm" | "rms_norm" | "softmax_axis" | "ssm2d")
+    matches!(
+        op,
+        "linear"
+            | "split_heads"
+            | "merge_heads"
+            | "layer_norm"
+            | "rms_norm"
+            | "softmax_axis"
+            | "ssm2d"
+            | "fft"
+            | "ifft"
+            | "rfft"
+            | "irfft"
+    )
 }
 
 /// Seconds that a lowered model is reckoned to take at these lengths.
@@ -210,6 +223,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("direct_convolution", "a shift-invariant operator by its sum over lags"),
     ("fft_convolution", "a shift-invariant operator through Fourier transforms of blocks, stage by stage"),
     ("monarch_convolution", "the same with a few dense matrices for the stages"),
+    ("fft", "a Fourier transform of a length of small factors, stage by stage"),
     ("monarch", "block-diagonal factors one after the other, each a batch of small products"),
     ("walsh_hadamard", "the Walsh-Hadamard transform by stages of sums and differences"),
     ("dense", "the product with a matrix of elements, formed block by block"),

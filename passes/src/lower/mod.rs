@@ -11,6 +11,7 @@ mod program;
 mod semiseparable;
 mod separable;
 mod shift_invariant;
+mod spectral;
 mod tensors;
 
 pub use lambda::{Lambda, axes, axis, axis_var};

@@ -97,6 +97,7 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
                 .collect::<Result<Vec<_>, Failure>>()?;
             single(forms::scan_2d::scan(cx, &x, &parameters)?)
         }
+        "fft" | "ifft" | "rfft" | "irfft" => super::spectral::lower(cx, op.name, node),
         "conv1d" => open(conv1d(cx, node, &shape, dtype)?),
         "reverse" | "merge_heads" | "reshape" | "transpose" => {
             let v = cx.operand(node, 0)?;
@@ -232,7 +233,8 @@ fn linear(cx: &mut Context<'_>, node: &Node, shape: &[Dim], dtype: DType) -> Res
     Ok(p)
 }
 
-fn axis_attr(cx: &Context<'_>, node: &Node, rank: usize, default: i64) -> Result<usize, Failure> {
+/// The place of the `axis` attribute among `rank` axes.
+pub fn axis_attr(cx: &Context<'_>, node: &Node, rank: usize, default: i64) -> Result<usize, Failure> {
     let k = node.attrs.int("axis").unwrap_or(default);
     let k = if k < 0 { k + rank as i64 } else { k };
     usize::try_from(k).ok().filter(|k| *k < rank).ok_or_else(|| cx.fail("no such axis"))

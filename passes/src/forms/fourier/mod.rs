@@ -2,6 +2,7 @@
 //! few additions a number (Fourier) or a small matrix (Monarch).
 
 mod butterfly;
+pub mod exact;
 pub mod fft_convolution;
 pub mod plan;
 mod stages;
