@@ -5,8 +5,9 @@
 
 use crate::lower::lambda::axis_var;
 use crate::lower::{Mix, batched, guard_loads};
-use mixc_ir::expr::{Binary, COL, Expr, Node, Var};
+use mixc_ir::expr::{Binary, COL, Expr, Node, TileId, Var};
 use mixc_ir::support::{Condition, Position};
+use mixc_ir::tile::TileBuilder;
 use mixc_ir::ty::Align;
 
 /// A block of rows: first row, one past the last, both below the number of rows (the block is not empty).
@@ -202,4 +203,13 @@ pub fn present_rows(m: &Mix, keys: &Expr, batch: &[Expr], key: &Expr, e: Expr) -
 /// Whether row positions come from lengths.
 pub fn aligned_to_lengths(m: &Mix) -> bool {
     matches!(m.ty.align, Align::Lengths(_))
+}
+
+/// Steps that a grid point takes where a condition holds.
+pub fn once_when(b: &mut TileBuilder, when: Expr, body: impl FnOnce(&mut TileBuilder)) {
+    let once = |b: &mut TileBuilder, _: &Expr, _: &[TileId]| {
+        body(b);
+        Vec::new()
+    };
+    b.for_blocks(Expr::int(0), Expr::int(1), 1, |_| Some(when), &[], once);
 }

@@ -1,12 +1,13 @@
 //! The filter of a shift-invariant operator in memory: what convolutions read.
 
+use super::blocks::once_when;
 use super::{Apply, capacity};
 use crate::lower::{
     Context, Failure, Generator, Lambda, RowStep, Scribe, axis, axis_var, generator, guard_loads, lesser,
 };
 use mixc_ir::dim::{Dim, DimValues};
-use mixc_ir::expr::{COL, Expr, ROW, Var};
-use mixc_ir::tile::TileType;
+use mixc_ir::expr::{COL, Compare, Expr, ROW, Var};
+use mixc_ir::tile::{TileBuilder, TileType};
 
 /// Lags and channels of a block that is turned.
 const SQUARE: usize = 64;
@@ -54,20 +55,43 @@ impl Filter {
             true => vec![(axis_var(nb), axis(nb + 1)), (axis_var(nb + 1), lag)],
             false => vec![(axis_var(nb), lag)],
         };
-        let body = self.generator.element.with_vars(&map);
-        let element = Lambda { dtype: a.mix.ty.dtype, shape, body };
-        let out = cx.target(element.dtype, &element.shape, &super::buffers_of(&element.body));
+        let of = |e: &Expr| Lambda { dtype: a.mix.ty.dtype, shape: shape.clone(), body: e.with_vars(&map) };
+        let element = of(&self.generator.element);
+        let out = cx.target(element.dtype, &shape, &super::buffers_of(&element.body));
         let mut s = Scribe::new("taps");
         let tensor = s.output(cx, out);
         let mut at = s.grid_over(&self.batch);
         let (l0, rows) = s.grid_blocks("lag", count, capacity(cx, count, SQUARE));
         let (c0, cols) = s.grid_blocks("d", &self.channels, capacity(cx, &self.channels, SQUARE));
-        at.extend([l0 + Expr::from(ROW), c0 + Expr::from(COL)]);
-        let value = s.local(cx, &element.at(&at));
-        // A tile between load and store: filters mostly lie channel by channel and are turned in it.
+        at.extend([l0.clone() + Expr::from(ROW), c0 + Expr::from(COL)]);
         let ty = TileType::of(element.dtype);
-        let tile = s.b.map("h", ty, &rows, &cols, value);
-        s.b.store(tensor, at, Expr::tile(tile), &rows, &cols);
+        // A tile between load and store: filters mostly lie channel by channel and are turned in it.
+        let write = |b: &mut TileBuilder, value: Expr| {
+            let tile = b.map("h", ty, &rows, &cols, value);
+            b.store(tensor, at.clone(), Expr::tile(tile), &rows, &cols);
+        };
+        let guarded = s.local(cx, &element.at(&at));
+        match &self.generator.bounded {
+            None => write(&mut s.b, guarded),
+            // Guards cost more than all else: they are kept for the blocks that a bound cuts.
+            Some((value, present)) => {
+                let plain = s.local(cx, &of(value).at(&at));
+                let ends = [l0.clone(), l0 + rows.count.clone() - Expr::int(1)];
+                let [first, last] = ends.clone().map(|l| Expr::from(first) + l);
+                let [low, high] = [&self.generator.low, &self.generator.high].map(Expr::from);
+                let outside = last.lt(low).or(Expr::compare(Compare::Gt, first, high));
+                let inside = ends.map(|l| {
+                    let mut end = at.clone();
+                    end[nb] = l;
+                    of(present).at(&end)
+                });
+                let [x, y] = inside;
+                let whole = x.and(y).and(!outside.clone());
+                once_when(&mut s.b, whole.clone(), |b| write(b, plain));
+                once_when(&mut s.b, outside.clone(), |b| write(b, Expr::float(0.0)));
+                once_when(&mut s.b, !whole.or(outside), |b| write(b, guarded));
+            }
+        }
         s.finish(cx, "layout")?;
         Ok(cx.stored(out))
     }

@@ -17,6 +17,8 @@ pub struct Generator {
     /// The element over the axes `[batch.., lag]`; 0 where it is absent, and its loads are made for lags from `low` to
     /// `high` alone.
     pub element: Expr,
+    /// Where presence is a matter of bounds: the element without guards, and the condition for the lag.
+    pub bounded: Option<(Expr, Expr)>,
     /// The least lag that may be present.
     pub low: Dim,
     /// The greatest lag that may be present.
@@ -137,7 +139,8 @@ pub fn generator(m: &Mix, typical: &dyn Fn(&Dim) -> i64, range: &DimBounds) -> O
     let value = unguarded(&value, &known);
     let present = if bounded { present } else { present.and(support) };
     let loads = guard_loads(&value, &present);
+    let within = bounded.then(|| (value.clone(), present.clone()));
     let alone = matches!(value.node(), Node::Load(l) if l.fill == 0.0);
     let element = if alone { loads } else { Expr::select(present, loads, Expr::float(0.0)) };
-    Some(Generator { element, low, high })
+    Some(Generator { element, bounded: within, low, high })
 }

@@ -5,6 +5,7 @@
 
 use super::butterfly::{Complex, Numbers};
 use super::plan::{Plan, Stage, root};
+use crate::forms::blocks::once_when;
 use crate::forms::{Ending, Producer, capacity};
 use crate::lower::{Context, Failure, Lambda, Scribe};
 use mixc_ir::dim::Dim;
@@ -447,20 +448,6 @@ fn dense(n: Numbers<'_>, x: &Complex, tables: &Tables, stage: &Stage, conjugate:
 /// One of two ways, by a condition.
 fn either(b: &mut TileBuilder, when: &Expr, yes: impl FnOnce(&mut TileBuilder), no: impl FnOnce(&mut TileBuilder)) {
     let not = !when.clone();
-    for_once(b, when.clone(), yes);
-    for_once(b, not, no);
-}
-
-fn for_once(b: &mut TileBuilder, when: Expr, body: impl FnOnce(&mut TileBuilder)) {
-    b.for_blocks(
-        Expr::int(0),
-        Expr::int(1),
-        1,
-        |_| Some(when.clone()),
-        &[],
-        |b, _, _| {
-            body(b);
-            Vec::new()
-        },
-    );
+    once_when(b, when.clone(), yes);
+    once_when(b, not, no);
 }
