@@ -77,13 +77,13 @@ impl Write for ChunkedDelta {
             |_| None,
             &[start],
             |t, t0, carried| {
-                let (state, m) = (carried[0], scan.tokens(t0));
-                let chunk = scan.chunk(t, t0);
-                let known = t.dot("known", ty, chunk.read, state, None);
+                let (state, chunk) = (carried[0], scan.load(t, t0));
+                let (read, inside) = (scan.read(t, &chunk), scan.inside(t, &chunk));
+                let known = t.dot("known", ty, read, state, None);
                 let xs = tokens(&x, &apply.batch, &grid, &[scan.places(t0), column.clone()]);
-                let rest = t.map("rest", ty, &m, &cols, xs - Expr::tile(known));
-                let u = t.solve("u", chunk.inside, rest);
-                ending.store(t, tensor, slot, t0, Expr::tile(u), &m, &cols);
+                let rest = t.map("rest", ty, &chunk.tokens, &cols, xs - Expr::tile(known));
+                let u = t.solve("u", inside, rest);
+                ending.store(t, tensor, slot, t0, Expr::tile(u), &chunk.tokens, &cols);
                 vec![scan.next(t, &chunk, state, u, &cols)]
             },
         );

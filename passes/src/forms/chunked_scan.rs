@@ -64,13 +64,13 @@ impl Write for ChunkedScan {
             |_| None,
             &[start],
             |t, t0, carried| {
-                let (state, m) = (carried[0], scan.tokens(t0));
-                let chunk = scan.chunk(t, t0);
+                let (state, chunk) = (carried[0], scan.load(t, t0));
                 let xs = tokens(&x, &apply.batch, &grid, &[scan.places(t0), column.clone()]);
-                let xs = t.map("x", ty, &m, &cols, xs);
-                let across = t.dot("across", ty, chunk.read, state, None);
-                let y = t.dot("y", ty, chunk.inside, xs, Some(across));
-                ending.store(t, tensor, slot, t0, Expr::tile(y), &m, &cols);
+                let xs = t.map("x", ty, &chunk.tokens, &cols, xs);
+                let (read, inside) = (scan.read(t, &chunk), scan.inside(t, &chunk));
+                let across = t.dot("across", ty, read, state, None);
+                let y = t.dot("y", ty, inside, xs, Some(across));
+                ending.store(t, tensor, slot, t0, Expr::tile(y), &chunk.tokens, &cols);
                 vec![scan.next(t, &chunk, state, xs, &cols)]
             },
         );

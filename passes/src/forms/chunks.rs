@@ -47,17 +47,18 @@ pub struct Chunks {
     pub length: usize,
 }
 
-/// One chunk.
-#[derive(Clone, Copy, Debug)]
+/// One chunk, loaded.
+#[derive(Clone, Debug)]
 pub struct Chunk {
-    /// `[tokens, tokens]`, 0 above the diagonal.
-    pub inside: TileId,
-    /// `[tokens, states]`: c with the decays from before the chunk to each token.
-    pub read: TileId,
-    /// `[tokens, states]`: b with the decays from after each token to after the chunk.
-    pub write: TileId,
-    /// Logarithms of the decays of the whole chunk, `[1, states]` or `[1, 1]`.
-    whole: TileId,
+    t0: Expr,
+    /// Its tokens.
+    pub tokens: Extent,
+    /// `[tokens, states]`.
+    c: TileId,
+    /// `[tokens, states]`.
+    b: TileId,
+    /// Logarithms of the decays, `[tokens, states]` or `[tokens, 1]`.
+    logs: TileId,
 }
 
 /// The semiseparable operator that `m` is, when a scan computes it: as many columns as rows, not too many states.
@@ -115,7 +116,7 @@ impl Chunks {
     }
 
     /// The tokens of the chunk that starts at `t0`.
-    pub fn tokens(&self, t0: &Expr) -> Extent {
+    fn tokens(&self, t0: &Expr) -> Extent {
         Extent::block(self.length, t0.clone(), Expr::from(&self.tokens))
     }
 
@@ -132,41 +133,63 @@ impl Chunks {
         if self.own { log.max(Expr::float(LEAST_LOG)) } else { log }
     }
 
-    /// The chunk that starts at `t0`.
-    pub fn chunk(&self, t: &mut TileBuilder, t0: &Expr) -> Chunk {
+    /// Loads the chunk that starts at `t0`.
+    pub fn load(&self, t: &mut TileBuilder, t0: &Expr) -> Chunk {
         let (m, n, ty) = (self.tokens(t0), &self.states, self.ty);
-        let width = if self.own { n.clone() } else { Extent::fixed(1) };
         let token = t0.clone() + Expr::from(ROW);
         let c = t.map("c", ty, &m, n, self.at(&self.operator.c, &[token.clone(), Expr::from(COL)]));
         let b = t.map("b", ty, &m, n, self.at(&self.operator.b, &[token.clone(), Expr::from(COL)]));
-        let logs = t.map("logs", ty, &m, &width, self.log(token.clone()));
-        let later = token + Expr::int(1);
-        let follows = later.clone().lt(t0.clone() + m.count.clone());
+        let logs = t.map("logs", ty, &m, &self.decays(), self.log(token));
+        Chunk { t0: t0.clone(), tokens: m, c, b, logs }
+    }
+
+    /// How many decays a token has.
+    fn decays(&self) -> Extent {
+        if self.own { self.states.clone() } else { Extent::fixed(1) }
+    }
+
+    /// `tile` with the decays of the logarithms `log`, `[tokens, decays]`. Shared exponentials are taken once a token.
+    fn decayed(&self, t: &mut TileBuilder, chunk: &Chunk, name: &str, tile: TileId, log: TileId) -> TileId {
+        let (m, n, ty) = (&chunk.tokens, &self.states, self.ty);
+        if self.own {
+            return t.map(name, ty, m, n, Expr::tile(tile) * Expr::tile(log).apply(Unary::Exp));
+        }
+        let factor = t.map("decay", ty, m, &self.decays(), Expr::tile(log).apply(Unary::Exp));
+        t.map(name, ty, m, n, Expr::tile(tile) * by_row(factor))
+    }
+
+    /// `[tokens, states]`: c with the decays from before the chunk to each token.
+    pub fn read(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
+        let from = t.scan("from", Combine::Sum, Axis::Rows, false, chunk.logs);
+        self.decayed(t, chunk, "read", chunk.c, from)
+    }
+
+    /// `[tokens, states]`: b with the decays from after each token to after the chunk.
+    fn write(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
+        let later = chunk.t0.clone() + Expr::from(ROW) + Expr::int(1);
+        let follows = later.clone().lt(chunk.t0.clone() + chunk.tokens.count.clone());
         let next = Expr::select(follows.clone(), guard_loads(&self.log(later), &follows), Expr::float(0.0));
-        let next = t.map("next", ty, &m, &width, next);
-        let from = t.scan("from", Combine::Sum, Axis::Rows, false, logs);
+        let next = t.map("next", self.ty, &chunk.tokens, &self.decays(), next);
         let to = t.scan("to", Combine::Sum, Axis::Rows, true, next);
-        let whole = t.reduce("whole", Combine::Sum, Axis::Rows, logs);
-        let decayed = |tile: TileId, log: TileId| {
-            let log = if self.own { Expr::tile(log) } else { by_row(log) };
-            Expr::tile(tile) * log.apply(Unary::Exp)
-        };
-        let product = t.dot("product", ty, c, Matrix::transposed(b), None);
-        let diagonal = self.diagonal(t0, product);
-        let inside = match self.own {
-            true => self.halvings(t, &m, [c, b, logs], diagonal),
-            false => self.segments(t, &m, [product, logs], diagonal),
-        };
-        let read = t.map("read", ty, &m, n, decayed(c, from));
-        let write = t.map("write", ty, &m, n, decayed(b, to));
-        Chunk { inside, read, write, whole }
+        self.decayed(t, chunk, "write", chunk.b, to)
+    }
+
+    /// `[tokens, tokens]`: the operator's elements within the chunk, 0 above the diagonal.
+    pub fn inside(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
+        let product = t.dot("product", self.ty, chunk.c, Matrix::transposed(chunk.b), None);
+        let diagonal = self.diagonal(&chunk.t0, product);
+        match self.own {
+            true => self.halvings(t, chunk, diagonal),
+            false => self.segments(t, chunk, product, diagonal),
+        }
     }
 
     /// The elements within a chunk for a decay that all states share: a product, and the sum of the logarithms between
     /// every two tokens by a running sum down the columns.
-    fn segments(&self, t: &mut TileBuilder, m: &Extent, [product, logs]: [TileId; 2], diagonal: Expr) -> TileId {
+    fn segments(&self, t: &mut TileBuilder, chunk: &Chunk, product: TileId, diagonal: Expr) -> TileId {
+        let m = &chunk.tokens;
         let (row, col) = (Expr::from(ROW), Expr::from(COL));
-        let addend = Expr::select(col.clone().lt(row.clone()), by_row(logs), Expr::float(0.0));
+        let addend = Expr::select(col.clone().lt(row.clone()), by_row(chunk.logs), Expr::float(0.0));
         let addend = t.map("addend", self.ty, m, m, addend);
         let between = t.scan("between", Combine::Sum, Axis::Rows, false, addend);
         let element = Expr::tile(product) * Expr::tile(between).apply(Unary::Exp);
@@ -207,14 +230,14 @@ impl Chunks {
     /// The elements within a chunk for a decay for every state, by halves: where i is in the second half of a block of
     /// tokens and j in its first, the decay between is that from j to the middle times that from the middle to i, and
     /// the elements are one product. The halves are blocks in turn, down to single tokens.
-    fn halvings(&self, t: &mut TileBuilder, m: &Extent, [c, b, logs]: [TileId; 3], diagonal: Expr) -> TileId {
-        let (ty, n) = (self.ty, &self.states);
+    fn halvings(&self, t: &mut TileBuilder, chunk: &Chunk, diagonal: Expr) -> TileId {
+        let (ty, m, n) = (self.ty, &chunk.tokens, &self.states);
         let on = Expr::from(ROW).equals(Expr::from(COL));
         let mut inside = t.map("inside", ty, m, m, Expr::select(on, diagonal, Expr::float(0.0)));
         for [between, across] in &self.halves {
             let between = t.map("between", ty, m, m, Expr::tile(*between));
-            let log = t.dot("log", ty, between, logs, None);
-            let [c, b] = [("c", c), ("b", b)]
+            let log = t.dot("log", ty, between, chunk.logs, None);
+            let [c, b] = [("c", chunk.c), ("b", chunk.b)]
                 .map(|(name, tile)| t.map(name, ty, m, n, Expr::tile(tile) * Expr::tile(log).apply(Unary::Exp)));
             let product = t.dot("product", ty, c, Matrix::transposed(b), None);
             let here = Expr::compare(Compare::Gt, Expr::tile(*across), Expr::float(0.0));
@@ -225,8 +248,11 @@ impl Chunks {
 
     /// The state after a chunk, with `x` `[tokens, cols]` written into it.
     pub fn next(&self, t: &mut TileBuilder, chunk: &Chunk, state: TileId, x: TileId, cols: &Extent) -> TileId {
-        let log = Expr::tile_at(chunk.whole, Pick::Zero, if self.own { Pick::Row } else { Pick::Zero });
-        let kept = t.map("kept", self.ty, &self.states, cols, Expr::tile(state) * log.apply(Unary::Exp));
-        t.dot("state", self.ty, Matrix::transposed(chunk.write), x, Some(kept))
+        let write = self.write(t, chunk);
+        let whole = t.reduce("whole", Combine::Sum, Axis::Rows, chunk.logs);
+        let keep = t.map("keep", self.ty, &Extent::fixed(1), &self.decays(), Expr::tile(whole).apply(Unary::Exp));
+        let keep = Expr::tile_at(keep, Pick::Zero, if self.own { Pick::Row } else { Pick::Zero });
+        let kept = t.map("kept", self.ty, &self.states, cols, Expr::tile(state) * keep);
+        t.dot("state", self.ty, Matrix::transposed(write), x, Some(kept))
     }
 }
