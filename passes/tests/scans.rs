@@ -52,7 +52,27 @@ fn long_scans_keep_their_precision() {
             "dim T = 0..9000\nfunc @main(%q: f32[T, 8], %k: f32[T, 8], %v: f32[T, 4], %a: f32[{decays}]) -> f32[T, 4] \
              {{\n  %y = gated_linear_attention %q, %k, %v, %a\n  return %y\n}}\n"
         );
-        agrees(&text, 2051, "chunked_scan", &mut random);
+        for form in ["chunked_scan", "parallel_scan"] {
+            agrees(&text, 2051, form, &mut random);
+        }
+    }
+}
+
+#[test]
+fn parts_of_the_tokens_at_once() {
+    let mut random = Random(13);
+    for (n, tokens) in [0, 1, 255, 256, 257, 513, 700].into_iter().enumerate() {
+        let dtype = ["f32", "bf16", "f32", "f64"][n % 4];
+        let [batch, groups] = [["", ""], ["4, ", "2, "], ["2, 3, ", "2, 1, "]][n % 3];
+        let beside = if dtype == "f64" { "f64" } else { "f32" };
+        let decays = ["", ", 6", ", 1"][n % 3];
+        let text = format!(
+            "dim T = 0..900\nfunc @main(%q: {dtype}[{batch}T, 6], %k: {dtype}[{groups}T, 6], %v: {dtype}[{batch}T, 67], \
+             %a: {beside}[{groups}T{decays}]) -> ({dtype}[{batch}T, 67], {dtype}[{batch}T, 67]) {{\n  \
+             %y = gated_linear_attention %q, %k, %v, %a\n  %s = semiseparable %q, %k, %a\n  %t = transpose %s\n  \
+             %z = apply %t, %v\n  return %y, %z\n}}\n"
+        );
+        agrees(&text, tokens, "parallel_scan", &mut random);
     }
 }
 

@@ -17,7 +17,7 @@ pub struct Candidate {
     pub site: String,
     /// The form's name in the catalogue.
     pub form: &'static str,
-    /// Reckoned seconds of a call at the typical lengths, on all threads of the machine.
+    /// Reckoned seconds of a call at the typical lengths, the mean of one thread and all.
     pub seconds: f64,
     /// Bytes that its programs move.
     pub bytes: f64,
@@ -78,14 +78,17 @@ fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[
     best
 }
 
-/// Seconds and bytes moved of a call's steps at the typical lengths.
+/// Seconds and bytes moved of a call's steps at the typical lengths: the mean of one thread and of all threads of the
+/// machine, since the caller decides how many there are and results must not depend on it.
 fn reckoned(cx: &Context<'_>, steps: &[Step]) -> (f64, f64) {
     let machine = Machine::zen4();
     let mut sum = (0.0, 0.0);
     for step in steps.iter().filter(|s| s.phase == Phase::Run) {
         let Action::Run { program, .. } = &step.action else { continue };
         let cost = mixc_ir::tile::cost(program, &cx.settings.typical);
-        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| (c.seconds(&machine, machine.threads), c.moved()));
+        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| {
+            (c.seconds(&machine, 1).midpoint(c.seconds(&machine, machine.threads)), c.moved())
+        });
         sum = (sum.0 + seconds, sum.1 + bytes);
     }
     sum

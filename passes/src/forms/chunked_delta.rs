@@ -69,6 +69,7 @@ impl Write for ChunkedDelta {
         let natural = [grid.clone(), vec![scan.places(&Expr::from(slot)), column.clone()]].concat();
         let ending = end.localised(cx, &mut s, &natural);
         let t = &mut s.b;
+        scan.prepare(t);
         let start = scan.start(t, &cols);
         t.for_blocks(
             Expr::int(0),

@@ -14,7 +14,7 @@ use super::reduce::by_row;
 use super::{Apply, buffers_of, capacity};
 use crate::lower::{Context, Lambda, Mix, Scribe, Semiseparable, Special, batched, guard_loads};
 use mixc_ir::dim::Dim;
-use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, TileId, Unary};
+use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, SlowId, TileId, Unary};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 
@@ -104,10 +104,51 @@ impl Chunks {
         })
     }
 
-    /// Begins a scan: the state before the first token, for some columns of x.
-    pub fn start(&mut self, t: &mut TileBuilder, cols: &Extent) -> TileId {
+    /// Writes down what the insides of all chunks need, before the loop over them.
+    pub fn prepare(&mut self, t: &mut TileBuilder) {
         self.halves = self.halves(t);
-        t.map("state", self.ty, &self.states, cols, Expr::float(0.0))
+    }
+
+    /// Begins a scan at a state of zeros, for some columns of x.
+    pub fn start(&self, t: &mut TileBuilder, cols: &Extent) -> TileId {
+        self.start_from(t, cols, |_| Expr::float(0.0))
+    }
+
+    /// Begins a scan at a state whose elements `at` gives for a state's number, for some columns of x.
+    pub fn start_from(&self, t: &mut TileBuilder, cols: &Extent, at: impl Fn(Expr) -> Expr) -> TileId {
+        t.map("state", self.ty, &self.states, cols, at(Expr::from(ROW)))
+    }
+
+    /// Stores a state.
+    pub fn store(&self, t: &mut TileBuilder, out: SlowId, index: Vec<Expr>, state: TileId, cols: &Extent) {
+        t.store(out, index, Expr::tile(state), &self.states, cols);
+    }
+
+    /// Logarithms of the decays of the tokens `from..to` together.
+    pub fn logs(&self, t: &mut TileBuilder, from: &Expr, to: &Expr) -> TileId {
+        let (one, decays) = (Extent::fixed(1), self.decays());
+        let none = t.map("logs", self.ty, &one, &decays, Expr::float(0.0));
+        let step = |t: &mut TileBuilder, t0: &Expr, carried: &[TileId]| {
+            let logs = self.log(t0.clone() + Expr::from(ROW));
+            let logs = t.map("logs", self.ty, &self.tokens(t0), &decays, logs);
+            let sum = t.reduce("sum", Combine::Sum, Axis::Rows, logs);
+            vec![t.map("logs", self.ty, &one, &decays, Expr::tile(carried[0]) + Expr::tile(sum))]
+        };
+        t.for_blocks(from.clone(), to.clone(), self.length, |_| None, &[none], step)[0]
+    }
+
+    /// `state` after decays of the logarithms `logs` `[1, decays]`, with `added` to each of its elements.
+    pub fn faded(
+        &self,
+        t: &mut TileBuilder,
+        state: TileId,
+        logs: TileId,
+        cols: &Extent,
+        added: impl FnOnce(Expr) -> Expr,
+    ) -> TileId {
+        let keep = t.map("keep", self.ty, &Extent::fixed(1), &self.decays(), Expr::tile(logs).apply(Unary::Exp));
+        let keep = Expr::tile_at(keep, Pick::Zero, if self.own { Pick::Row } else { Pick::Zero });
+        t.map("kept", self.ty, &self.states, cols, added(Expr::tile(state) * keep))
     }
 
     /// Where the rows of the chunk that starts at `t0` stand in x and y.
@@ -250,9 +291,7 @@ impl Chunks {
     pub fn next(&self, t: &mut TileBuilder, chunk: &Chunk, state: TileId, x: TileId, cols: &Extent) -> TileId {
         let write = self.write(t, chunk);
         let whole = t.reduce("whole", Combine::Sum, Axis::Rows, chunk.logs);
-        let keep = t.map("keep", self.ty, &Extent::fixed(1), &self.decays(), Expr::tile(whole).apply(Unary::Exp));
-        let keep = Expr::tile_at(keep, Pick::Zero, if self.own { Pick::Row } else { Pick::Zero });
-        let kept = t.map("kept", self.ty, &self.states, cols, Expr::tile(state) * keep);
+        let kept = self.faded(t, state, whole, cols, |kept| kept);
         t.dot("state", self.ty, Matrix::transposed(write), x, Some(kept))
     }
 }

@@ -17,6 +17,7 @@ pub mod gemm;
 pub mod map;
 pub mod monarch;
 pub mod norm;
+pub mod parallel_scan;
 pub mod recurrent_scan;
 pub mod reduce;
 pub mod scan_2d;
@@ -164,6 +165,7 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &split_keys::FORM,
     &chunked_scan::FORM,
     &recurrent_scan::FORM,
+    &parallel_scan::FORM,
     &chunked_delta::FORM,
     &triangular_inverse::FORM,
     &direct_convolution::FORM,
@@ -209,6 +211,7 @@ pub fn cost(l: &Lowered, dims: &DimValues) -> f64 {
 pub static CATALOGUE: &[(&str, &str)] = &[
     ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
     ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
+    ("parallel_scan", "a chunked scan over parts of the tokens at once, joined by the states between them"),
     ("recurrent_scan", "a semiseparable operator as a recurrence over a state, token after token"),
     (
         "chunked_delta",
