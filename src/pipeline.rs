@@ -70,6 +70,9 @@ pub enum Stage {
 
 /// All stages before machine code.
 pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
+    if let Some(name) = request.force_form.as_ref().filter(|name| forms::CATALOGUE.iter().all(|(f, _)| f != name)) {
+        return Err(Error::Usage(format!("--force-form {name}: no such form; `mixc forms` lists them")));
+    }
     let mut program = model.program.clone();
     shapes::narrow(&mut program, &request.shapes)?;
     let typical = shapes::typical(&program, &request.shapes);
