@@ -201,7 +201,6 @@ impl Convolution {
         let (x, g) = (cx.stored(x), cx.stored(g));
         let (x, g) = (s.local_lambda(cx, &x), s.local_lambda(cx, &g));
         let at = s.grid_over(&a.batch);
-        let row = s.grid_over(std::slice::from_ref(&blocks.rows)).remove(0);
         // With a filter a channel numbers meet one to one; else one number of the filter meets all channels.
         let (rows, cols, place, of_filter) = if self.filter.channels == features {
             let cap = capacity(cx, &width, TILE);
@@ -216,6 +215,8 @@ impl Convolution {
             let f = f0 + Expr::from(ROW);
             (rows, cols, f.clone() * Expr::from(&features) + c0 + Expr::from(COL), f)
         };
+        // Rows of blocks inside: all of them read the same places of all blocks, which stay in fast memory.
+        let row = s.grid_over(std::slice::from_ref(&blocks.rows)).remove(0);
         let filter_at = self.filter.index(a, &at);
         let (first, count) = (Expr::from(&blocks.first), Expr::from(&blocks.count));
         let offset = row.clone() - first;
