@@ -80,12 +80,34 @@ pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
     let settings = lower::Settings { typical: typical.clone(), force_form: request.force_form.clone() };
     let cost = |candidate: &Program| lower::lower(candidate, &settings).ok().map(|l| forms::cost(&l, &typical));
     let limits = rewrite::RewriteSettings { approximations: request.approximations()?, ..Default::default() };
-    let rewritten = rewrite::rewrite(&expanded, &limits, &cost);
+    let mut rewritten = rewrite::rewrite(&expanded, &limits, &cost);
+    if let Some(form) = &request.force_form {
+        prefer(&mut rewritten, &|candidate| uses(candidate, &settings, form));
+    }
     let (mut lowered, choices) =
         lower::lower_with_candidates(&rewritten.program, &settings).map_err(|d| model.rejected(d))?;
     lowered.plan = memory::plan(&lowered, &typical)
         .map_err(|problems| Error::Bug(format!("the memory plan breaks its rules: {problems:?}")))?;
     Ok(Compilation { program, expanded, rewritten, lowered, choices })
+}
+
+/// How many tile programs of a form the lowered program runs.
+fn uses(program: &Program, settings: &lower::Settings, form: &str) -> usize {
+    let Ok(lowered) = lower::lower(program, settings) else { return 0 };
+    let of_form = |action: &Action| matches!(action, Action::Run { form: f, .. } if f == form);
+    lowered.steps.iter().filter(|s| of_form(&s.action)).count()
+}
+
+/// Puts the candidate with the greatest number first, the cheapest of equals: a form can be wanted that the cheapest
+/// program, a matrix where another has a recurrence, has no use for.
+fn prefer(rewritten: &mut rewrite::Rewritten, number: &dyn Fn(&Program) -> usize) {
+    let numbers: Vec<usize> = rewritten.candidates.iter().map(|c| number(&c.program)).collect();
+    let Some(most) = numbers.iter().copied().max() else { return };
+    let Some(best) = numbers.iter().position(|n| *n == most) else { return };
+    let chosen = rewritten.candidates.remove(best);
+    rewritten.program = chosen.program.clone();
+    rewritten.rules = chosen.rules.clone();
+    rewritten.candidates.insert(0, chosen);
 }
 
 /// A stage's result as text.

@@ -30,6 +30,11 @@ pub const RULES: &[Rule] = &[
         "square(?q, ?k); negative_int(?r); ?n = negated_int(?r)"),
     Rule::equal("strictly-causal-scan", "(apply (mask (semiseparable ?c ?b ?a) {right = -1}) ?x)", "(apply (semiseparable ?c (mul (token_shift ?b) (exp ?a)) ?a) (token_shift ?x))",
         "same_rank(?c, ?a)"),
+    // Its inverse is the delta rule. A strictly causal Gram operator has no softmax, so it may scan wherever it stands.
+    Rule::equal("strict-gram-scans", "(mask (gram ?q ?k) {right = -1})", "(mask (semiseparable ?q ?k ?a) {right = -1})",
+        "square(?q, ?k); ?a = zero_decays(?q)"),
+    Rule::equal("scaled-strict-gram-scans", "(mask (gram ?q ?k {scale = ?s}) {right = -1})", "(mask (semiseparable (mul ?q ?c) ?k ?a) {right = -1})",
+        "square(?q, ?k); ?a = zero_decays(?q); ?c = number_like(?s, ?q)"),
     // reverse . scan . reverse reads the state from the other end.
     Rule::equal("reversed-scan", "(reverse (apply (semiseparable (reverse ?c {axis = -2}) (reverse ?b {axis = -2}) (reverse ?a {axis = -2})) (reverse ?x {axis = -2})) {axis = -2})", "(apply (transpose (semiseparable ?b ?c (token_shift ?a))) ?x)",
         "same_rank(?c, ?a); same_rank(?b, ?a)"),
