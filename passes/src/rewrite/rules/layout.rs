@@ -23,6 +23,8 @@ pub const RULES: &[Rule] = &[
     Rule::canonical("transposed-diagonal", "(transpose (diagonal ?d))", "(diagonal ?d)", ""),
     Rule::canonical("transposed-outer-sum", "(transpose (outer_sum ?u ?v))", "(outer_sum ?v ?u)", ""),
     Rule::canonical("transposed-segments", "(transpose (mask_segments ?m ?s))", "(mask_segments (transpose ?m) ?s)", ""),
+    Rule::canonical("transposed-mask", "(transpose (mask ?m {..?a}))", "(mask (transpose ?m) {..?b})",
+        "..?b = transposed_mask(?m, ..?a)"),
     Rule::canonical("transposed-two-sided-filter", "(transpose (toeplitz ?h {two_sided}))", "(toeplitz (reverse ?h {axis = -1}) {two_sided})", ""),
     Rule::canonical("transposed-left", "(matmul (transpose ?a {perm = ?p}) ?b {..?f})", "(matmul ?a ?b {..?g})",
         "swaps_matrix(?p); ..?g = toggled_a(..?f)"),

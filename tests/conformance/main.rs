@@ -5,6 +5,8 @@
 //! They are looked for in `../shared/conformance` beside the workspace, or in the folder that the environment variable
 //! MIXC_CONFORMANCE names; without them the tests pass and say so.
 
+mod forms;
+
 use mixc::weights::WeightFiles;
 use mixc::{Blob, Model, Request, Runner, Target};
 use std::path::{Path, PathBuf};
