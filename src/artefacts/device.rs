@@ -1,6 +1,6 @@
 //! What a CUDA target has: source that compiles by itself, and what NVRTC makes of it where that is present.
 
-use super::{Emit, Files, Wanted, manifest};
+use super::{Emit, Files, Wanted, manifest, stub};
 use crate::{Compilation, Error, Model};
 use mixc_backends::cpu::abi::Interface;
 use mixc_backends::cuda::{self, CudaError, CudaTarget, GPU_PRELUDE, Source, nvrtc};
@@ -68,6 +68,11 @@ pub fn write(
     }
     if let Some(ptx) = ptx {
         files.put(format!("{name}.ptx"), ptx.as_bytes())?;
+    }
+    if wanted.has(Emit::Stub) {
+        let (header, program) = stub::texts(c, &source);
+        files.put(format!("{name}_cuda.h"), header.as_bytes())?;
+        files.put(format!("{name}_cuda.c"), program.as_bytes())?;
     }
     if wanted.has(Emit::Manifest) {
         let interface = Interface::of(&c.lowered, false);

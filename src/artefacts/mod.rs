@@ -8,6 +8,7 @@ mod header;
 mod manifest;
 mod names;
 mod rust_crate;
+mod stub;
 
 use crate::pipeline::Compilation;
 use crate::{Error, Model, Target};
@@ -40,11 +41,13 @@ pub enum Emit {
     Cubin,
     /// `NAME.ptx`, for the driver's own compiler.
     Ptx,
+    /// `NAME_cuda.c` and `NAME_cuda.h`, a host program's side that opens the driver when it runs.
+    Stub,
 }
 
 impl Emit {
     /// All there are, in the order they are written.
-    pub const ALL: [(&'static str, Emit); 11] = [
+    pub const ALL: [(&'static str, Emit); 12] = [
         ("obj", Emit::Object),
         ("lib", Emit::Library),
         ("header", Emit::Header),
@@ -54,6 +57,7 @@ impl Emit {
         ("cu", Emit::CudaSource),
         ("cubin", Emit::Cubin),
         ("ptx", Emit::Ptx),
+        ("stub", Emit::Stub),
         ("manifest", Emit::Manifest),
         ("ir", Emit::Ir),
     ];
@@ -62,7 +66,7 @@ impl Emit {
     fn is_of(self, target: &Target) -> bool {
         match self {
             Emit::Manifest | Emit::Ir => true,
-            Emit::CudaSource | Emit::Cubin | Emit::Ptx => matches!(target, Target::Cuda(_)),
+            Emit::CudaSource | Emit::Cubin | Emit::Ptx | Emit::Stub => matches!(target, Target::Cuda(_)),
             _ => matches!(target, Target::Cpu(_)),
         }
     }
@@ -169,7 +173,7 @@ fn write_objects(
             Emit::Ir => {
                 files.put(format!("{name}.ir"), mixc_ir::text::print_program(&c.rewritten.program).as_bytes())?
             }
-            Emit::CudaSource | Emit::Cubin | Emit::Ptx => {}
+            Emit::CudaSource | Emit::Cubin | Emit::Ptx | Emit::Stub => {}
         }
     }
     Ok(files.written)

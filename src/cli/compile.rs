@@ -14,7 +14,7 @@ pub struct Compile {
     /// The directory for the artefacts
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
-    /// Which artefacts: obj lib header pc cmake crate manifest ir, of CUDA targets cu cubin ptx manifest ir (default: all
+    /// Which artefacts: obj lib header pc cmake crate manifest ir, of CUDA targets cu cubin ptx stub manifest ir (default: all
     /// but ir)
     #[arg(long, value_delimiter = ',')]
     emit: Vec<String>,

@@ -1,6 +1,7 @@
 //! What other programs link: objects, libraries, headers, build files and crates, used by a C program, by C++, by Rust,
 //! and under a memory checker. A tool that is missing is said, and its test does nothing.
 
+mod device;
 mod models;
 
 use models::{Models, mixc, present, succeeds};

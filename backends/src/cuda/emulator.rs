@@ -40,7 +40,7 @@ const RUNTIME_FLAGS: [&str; 6] =
 pub fn preload() -> Result<(), CudaError> {
     static LOADED: OnceLock<Result<libloading::Library, CudaError>> = OnceLock::new();
     let open = || {
-        let path = runtime()?;
+        let path = library()?;
         // SAFETY: the library is the one made from our own text; it has no initialisers beyond those of C++ containers.
         unsafe { libloading::Library::new(&path) }
             .map_err(|e| CudaError::NoCompiler(format!("{}: {e}", path.display())))
@@ -70,8 +70,9 @@ fn compiler() -> Result<&'static str, CudaError> {
     VERSION.get_or_init(ask).as_deref().map_err(Clone::clone)
 }
 
-/// The library of the runtime, compiled at first need.
-fn runtime() -> Result<PathBuf, CudaError> {
+/// The emulator's library, compiled at first need: a program that opens its driver by name finds it where the loader
+/// looks in its directory first.
+pub fn library() -> Result<PathBuf, CudaError> {
     let mut text = String::new();
     for (name, part) in RUNTIME {
         text.push_str(&format!("#line 1 \"{name}\"\n"));
@@ -95,7 +96,7 @@ fn program(text: &str, kernels: &[Kernel]) -> Result<PathBuf, CudaError> {
     for kernel in kernels {
         whole.push_str(&format!("MX_RECORD({})\n", kernel.name));
     }
-    let runtime = runtime()?;
+    let runtime = library()?;
     let link = runtime.to_str().ok_or_else(|| CudaError::Cache(format!("{}: no UTF-8", runtime.display())))?;
     let built_from = runtime.file_name().and_then(|n| n.to_str()).unwrap_or_default();
     let name = format!("{}.so", cache::key(&[compiler()?, built_from, &PROGRAM_FLAGS.join(" "), &whole]));

@@ -11,7 +11,8 @@ mod hazards;
 mod storage;
 
 use super::kernel::Kernel;
-use expression::{Names, dim, identifier, symbol};
+use expression::{Names, identifier};
+pub use expression::{dim, symbol};
 use halves::{Product, product};
 use hazards::{Access, Owner, Pending, Region, tile_region};
 use mixc_ir::dim::Symbol;
@@ -43,6 +44,8 @@ pub struct Emitted {
     pub symbols: Vec<Symbol>,
     /// Bytes of scratch memory of a block; with any, the kernel takes their address after the tensors.
     pub scratch_bytes: usize,
+    /// The number of grid points, in C with the prelude's functions of integers; symbols are named as in the kernel.
+    pub points: String,
 }
 
 /// The name of a tensor's element type in memory.
@@ -202,11 +205,11 @@ pub fn kernel(name: &str, program: &TileProgram) -> Emitted {
     let symbols = symbols(program);
     let names = Names { program, storage: &storage };
     let writer = Writer { program, names, storage: &storage, counts: Counts::of(program) };
-    let text = writer.kernel(name, &symbols);
+    let (text, points) = (writer.kernel(name, &symbols), writer.points());
     let words = program.tensors.len() + symbols.len() + usize::from(storage.scratch_bytes > 0);
     let kernel =
         Kernel { name: name.to_owned(), threads: THREADS as u32, shared_bytes: storage.shared_bytes as u32, words };
-    Emitted { text, kernel, symbols, scratch_bytes: storage.scratch_bytes }
+    Emitted { text, kernel, symbols, scratch_bytes: storage.scratch_bytes, points }
 }
 
 impl Writer<'_> {
@@ -250,9 +253,8 @@ impl Writer<'_> {
             let (view, ty, at) = (self.names.tile(t), tile_type(tile.ty), place.offset);
             out.line(format!("{memory}({ty}, {view}, {base}, {at}, {}); // [{rows}, {cols}]", rows * cols));
         }
-        let extents: Vec<String> = program.grid.iter().map(|a| self.names.integer(&a.extent)).collect();
-        let points = if extents.is_empty() { "1".to_owned() } else { extents.join(" * ") };
-        out.line(format!("const mx_i64 points = {points};"));
+        let extents = self.extents();
+        out.line(format!("const mx_i64 points = {};", self.points()));
         out.open("for (mx_i64 point = mx_block(); point < points; point += mx_blocks())");
         for (k, axis) in program.grid.iter().enumerate().rev() {
             let var = self.names.var(axis.var);
@@ -270,6 +272,15 @@ impl Writer<'_> {
         out.close();
         out.close();
         out.text
+    }
+
+    fn extents(&self) -> Vec<String> {
+        self.program.grid.iter().map(|a| self.names.integer(&a.extent)).collect()
+    }
+
+    fn points(&self) -> String {
+        let extents = self.extents();
+        if extents.is_empty() { "1".to_owned() } else { extents.join(" * ") }
     }
 
     /// Counts that have become known.
