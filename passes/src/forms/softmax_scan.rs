@@ -7,7 +7,7 @@
 //!
 //! The slope enters m only where it is steep. A gentle one is taken by l and o as a factor, which loses a rounding a
 //! token relative to what is left, where m would lose one relative to its own size; m follows when l has grown or faded
-//! by [`FADED`]. In time linear in the tokens.
+//! by `FADED`. In time linear in the tokens.
 
 use super::flash::{LEAST, channel_batch, reads, tokens};
 use super::{Apply, ApplyForm, Write, blocks, capacity, open};
