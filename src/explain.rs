@@ -61,6 +61,8 @@ pub struct Kernel {
     pub bytes: f64,
     /// Bytes that must move: every tensor once.
     pub bytes_bound: f64,
+    /// Bytes that come from each level of the memory, the fastest first.
+    pub levels: Vec<(&'static str, f64)>,
     /// Reckoned microseconds.
     pub cost_us: f64,
 }
@@ -108,6 +110,7 @@ pub fn explain(c: &Compilation, request: &Request, target: &str) -> Explanation 
             flops: cost.flops.fma + cost.flops.special + cost.flops.other,
             bytes: cost.moved(),
             bytes_bound: cost.compulsory(),
+            levels: levels(&cost, &machine),
             cost_us: cost.seconds(&machine, 1) * 1e6,
         });
     }
@@ -164,6 +167,12 @@ pub fn explain(c: &Compilation, request: &Request, target: &str) -> Explanation 
     }
 }
 
+/// The bytes that come from each level: all from the first, from the next what the one before does not hold.
+fn levels(cost: &mixc_ir::tile::Cost, machine: &Machine) -> Vec<(&'static str, f64)> {
+    let from = |k: usize| if k == 0 { cost.moved() } else { cost.past(machine.levels[k - 1].bytes) };
+    machine.levels.iter().enumerate().map(|(k, level)| (level.name, from(k))).collect()
+}
+
 impl Explanation {
     /// As the command line's JSON.
     pub fn json(&self) -> Value {
@@ -173,9 +182,11 @@ impl Explanation {
             .map(|k| {
                 let tile: serde_json::Map<String, Value> =
                     k.tile.iter().map(|(n, v)| (n.clone(), (*v).into())).collect();
+                let mut bytes = serde_json::Map::from_iter([("slow".to_string(), Value::from(k.bytes))]);
+                bytes.extend(k.levels.iter().map(|(level, bytes)| (level.to_string(), Value::from(*bytes))));
                 json!({
                     "name": k.name, "form": k.form, "site": k.site, "layers": [], "tile": tile, "flops": k.flops,
-                    "bytes": { "slow": k.bytes }, "bytes_bound": { "slow": k.bytes_bound }, "cost_us": k.cost_us,
+                    "bytes": bytes, "bytes_bound": { "slow": k.bytes_bound }, "cost_us": k.cost_us,
                 })
             })
             .collect();

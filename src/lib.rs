@@ -22,6 +22,7 @@ pub mod explain;
 pub mod import;
 pub mod inputs;
 pub mod kernels;
+pub mod page;
 pub mod weights;
 
 mod error;

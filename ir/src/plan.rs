@@ -50,8 +50,8 @@ fn lifetime(lowered: &Lowered, phase: Phase, b: BufferId) -> Option<(usize, usiz
     Some((first, steps.last().unwrap_or(first)))
 }
 
-/// The temporaries that a phase uses, with their lifetimes.
-fn temporaries(lowered: &Lowered, phase: Phase) -> Vec<(BufferId, (usize, usize))> {
+/// The temporaries that a phase uses, with the first and the last of its steps that mention them.
+pub fn temporaries(lowered: &Lowered, phase: Phase) -> Vec<(BufferId, (usize, usize))> {
     let all = (0..lowered.buffers.len() as u32).map(BufferId);
     all.filter(|b| lowered.buffer(*b).place == Place::Temporary)
         .filter_map(|b| Some((b, lifetime(lowered, phase, b)?)))

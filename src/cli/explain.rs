@@ -1,6 +1,6 @@
 //! `mixc explain`: how what was written became what runs.
 
-use super::{Compiling, Format, output};
+use super::{Common, Compiling, Format, output};
 use clap::Args;
 use mixc::Error;
 use mixc::explain::{Explanation, explain};
@@ -11,15 +11,30 @@ use std::path::PathBuf;
 pub struct Explain {
     /// The model (`-` is standard input)
     file: PathBuf,
+    /// Write a page of HTML with pictures, complete in itself (`-` is standard output)
+    #[arg(long, value_name = "PATH")]
+    html: Option<PathBuf>,
     #[command(flatten)]
     compiling: Compiling,
 }
 
-/// Prints the derivation.
-pub fn run(c: &Explain) -> Result<(), Error> {
+/// Prints the derivation, or writes it as a page.
+pub fn run(c: &Explain, common: Common) -> Result<(), Error> {
     let model = c.compiling.load(&c.file)?;
     let stages = model.stages(&c.compiling.request())?;
     let e = explain(&stages, &c.compiling.request(), &c.compiling.target);
+    if let Some(path) = &c.html {
+        let page = mixc::page::page(&stages, &e);
+        if path.as_os_str() == "-" {
+            print!("{page}");
+            return Ok(());
+        }
+        std::fs::write(path, page).map_err(|e| Error::io(path, e))?;
+        if !common.quiet {
+            eprintln!("wrote {}", path.display());
+        }
+        return Ok(());
+    }
     match c.compiling.format {
         Format::Json => println!("{}", e.json()),
         _ => print!("{}", text(&e)),

@@ -145,7 +145,7 @@ pub fn run(arguments: Arguments) -> Result<(), Error> {
         Command::Run(c) => run::run(&c, common),
         Command::Compile(c) => compile::run(&c, common),
         Command::Bench(c) => bench::run(&c, common),
-        Command::Explain(c) => explain::run(&c),
+        Command::Explain(c) => explain::run(&c, common),
         Command::Opt(c) => opt::run(&c),
         Command::Import(c) => import::run(&c, common),
         Command::Forms(c) => forms::run(&c),
