@@ -49,15 +49,14 @@ pub fn find(name: &str) -> Option<Function> {
 
 /// All functions.
 const TABLE: &[(&str, Function)] = &[
-    ("operator", |_, a| holds(mix(a, 0).is_some())),
     ("number", |_, a| holds(number(a, 0).is_some())),
-    ("not_number", |_, a| holds(number(a, 0).is_none())),
+    ("number_first", |_, a| holds(number(a, 0).is_some() && number(a, 1).is_none())),
     ("one", |_, a| holds(number(a, 0) == Some(1.0))),
     ("positive", |_, a| holds(value(a, 0)?.positive)),
     ("not_positive", |_, a| holds(!value(a, 0)?.positive)),
-    ("square", square),
     ("nonempty_rows", nonempty_rows),
-    ("same_rank", |_, a| holds(tensor(a, 0)?.rank() == tensor(a, 1)?.rank())),
+    ("no_zero_sums", no_zero_sums),
+    ("same_rank", |_, a| holds(value(a, 0)?.ty.dims().len() == value(a, 1)?.ty.dims().len())),
     ("same_type", |_, a| holds(value(a, 0)?.ty == value(a, 1)?.ty)),
     ("fits", fits),
     ("keeps_position", |_, a| holds(!attrs(a, 0)?.flag("align"))),
@@ -95,6 +94,25 @@ const TABLE: &[(&str, Function)] = &[
     ("allowed_or", allowed_or),
     ("searchable", searchable),
 ];
+
+/// Conditions without which a rule would still be right, and what they are for. All others a rule is wrong without.
+#[cfg(test)]
+pub const GUIDES: &[(&str, Guide)] = &[
+    ("before", Guide::Order),
+    ("masks_out_of_order", Guide::Order),
+    ("number_first", Guide::Order),
+    ("not_positive", Guide::Shorter),
+];
+
+/// What a condition is for that truth does not need.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guide {
+    /// Without it the rule would undo itself without end.
+    Order,
+    /// Where it does not hold, another rule gives something shorter.
+    Shorter,
+}
 
 fn holds(condition: bool) -> Option<Outcome> {
     condition.then_some(Outcome::Holds)
@@ -170,15 +188,6 @@ fn constant(x: f64, a: &[Argument], k: usize) -> Option<Outcome> {
     (x.is_finite() && (!dtype.is_half() || dtype.round(x) == x)).then_some(Outcome::Constant(x, ty))
 }
 
-/// As many rows as columns: of an operator, or the tokens of two tensors `[.., tokens, features]`.
-fn square(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
-    if let Some(m) = mix(a, 0) {
-        return holds(m.rows == m.cols);
-    }
-    let tokens = |k| tensor(a, k)?.shape.iter().rev().nth(1);
-    holds(tokens(0)? == tokens(1)?)
-}
-
 /// Whether every row of an operator has a column in its support, and there are columns.
 fn nonempty_rows(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
     let (m, support) = (mix(a, 0)?, &value(a, 0)?.structure.as_ref()?.support);
@@ -197,10 +206,16 @@ fn nonempty_rows(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
     holds(columns && support.regions.iter().any(|r| r.iter().all(reaches)))
 }
 
-/// `fits(?m, ?t, n)`: the batch dims of tensor t, which are all but its last n, add none to the operator's.
+/// Whether a regularised sum is never 0 for want of columns: `eps` is not 0, or no row is empty.
+fn no_zero_sums(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    if number(a, 1)? != 0.0 { holds(true) } else { nonempty_rows(around, a) }
+}
+
+/// `fits(?m, ?t, n)`: the batch dims of tensor t, which are all but its last n, add none to the operator's before the
+/// first, which lengths belong to. An operator without batch dims gets its first from the lengths.
 fn fits(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
     let (m, t, matrix) = (mix(a, 0)?, tensor(a, 1)?, number(a, 2)? as usize);
-    holds(t.rank().saturating_sub(matrix) <= m.batch.len())
+    holds(t.rank().saturating_sub(matrix) <= m.batch.len().max(1))
 }
 
 /// Whether the first value stands before the second in the order of the inputs: the one order that spellings share.

@@ -28,6 +28,22 @@ pub fn rules() -> Vec<Rule> {
     rules
 }
 
+/// What an operation that tells axes apart by their places or number needs of two terms, one of which may be broadcast to
+/// the other in their sum. All others see a broadcast axis as they see its copies.
+fn alike(op: &str, k: usize) -> &'static str {
+    match (op, k) {
+        // Elements in their order are cut anew.
+        ("reshape", 0) => "same_type(?x, ?y)",
+        // The axis may be counted from the first.
+        ("reverse", 0) => "same_rank(?x, ?y)",
+        // Its rank says what the last axis of the decays is.
+        ("semiseparable", 0) => "same_rank(?x, ?y)",
+        // Lengths belong to the first batch dim.
+        ("mask_lengths", 0) => "same_rank(?x, ?y)",
+        _ => "",
+    }
+}
+
 /// `outer(f(x), f(y)) = f(inner(x, y))`, everything else equal; optional operands are not given.
 fn factoring(op: &Op, k: usize, inner: &str, outer: &str) -> Option<Rule> {
     let call = |operand: &str| {
@@ -52,8 +68,7 @@ fn factoring(op: &Op, k: usize, inner: &str, outer: &str) -> Option<Rule> {
         name: format!("{}-of-{outer}-in-{}", op.name, op.operands[k].name).into(),
         left: format!("({outer} {} {})", call("?x"), call("?y")).into(),
         right: call(&format!("({inner} ?x ?y)")).into(),
-        // A sum that broadcasts is not one of terms that the operation sees alike: an axis would be another's.
-        given: if inner == "sum" { "".into() } else { "same_type(?x, ?y)".into() },
+        given: alike(op.name, k).into(),
         exactness: Exactness::Exact,
         purpose: Purpose::Equality,
     })

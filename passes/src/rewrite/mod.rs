@@ -8,22 +8,22 @@
 //! outputs; work is bounded by nodes, iterations and programs costed, never by time; what no rule improves is left as
 //! it was written. Lacks: tiles, loops, costs of its own.
 
-mod conditions;
+pub(crate) mod conditions;
 mod emit;
 mod expand;
 mod extract;
 mod facts;
-mod laws;
+pub(crate) mod laws;
 mod normalize;
 mod pattern;
 mod region;
 mod rule;
-mod rules;
+pub(crate) mod rules;
 mod saturate;
 mod solve;
 mod term;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use expand::expand_layers;
 pub use rule::{Exactness, Purpose, Rule};

@@ -44,7 +44,7 @@ pub struct Rule {
     /// What it equals.
     pub right: Cow<'static, str>,
     /// Conditions and computed attributes, separated by semicolons: `full(?m); ?t = product(?s, ?c)`. The names are
-    /// those of `super::conditions`.
+    /// those of `super::conditions`. In a rule for all masks, `mask_lengths: full(?m)` is asked of that mask alone.
     pub given: Cow<'static, str>,
     /// Exact or not.
     pub exactness: Exactness,
@@ -158,7 +158,7 @@ fn compile_one(rule: &Rule, mask: Option<MaskKind>) -> Result<CompiledRule, Stri
     let clauses: Vec<Clause<'_>> = rule
         .given
         .split(';')
-        .map(str::trim)
+        .filter_map(|text| of_mask(text.trim(), mask))
         .filter(|c| !c.is_empty())
         .map(clause)
         .collect::<Result<_, _>>()
@@ -191,6 +191,14 @@ struct Clause<'a> {
     target: Option<&'a str>,
     function: &'a str,
     arguments: Vec<&'a str>,
+}
+
+/// A clause without the name of the mask that it is asked of; `None` when that is another one.
+fn of_mask(text: &str, mask: Option<MaskKind>) -> Option<&str> {
+    match text.split_once(':') {
+        None => Some(text),
+        Some((name, clause)) => mask.is_some_and(|m| m.op == name).then_some(clause.trim()),
+    }
 }
 
 fn clause(text: &str) -> Result<Clause<'_>, String> {

@@ -15,7 +15,7 @@ pub const RULES: &[Rule] = &[
     Rule::canonical("columns-of-gram-scaled", "(compose (gram ?q ?k {scale = ?s}) (diagonal ?d))", "(gram ?q (mul ?k (reshape ?d {shape = ?c})) {scale = ?s})",
         "?c = column_shape(?d)"),
     Rule::canonical("rows-scaled-inside", "(compose (diagonal ?d) (MASK ?m))", "(MASK (compose (diagonal ?d) ?m))",
-        "fits(?m, ?d, 1); keeps_position(..?mask)"),
+        "mask_lengths: fits(?m, ?d, 1)"),
     Rule::equal("apply-sum", "(apply (sum ?a ?b) ?x {..?f})", "(add (apply ?a ?x {..?f}) (apply ?b ?x {..?f}))", ""),
     Rule::equal("sum-of-applied", "(add (apply ?a ?x {..?f}) (apply ?b ?x {..?f}))", "(apply (sum ?a ?b) ?x {..?f})", ""),
     Rule::equal("apply-factor", "(apply (scale_by ?m {by = ?c}) ?x {..?f})", "(mul (apply ?m ?x {..?f}) ?d)",
@@ -33,10 +33,10 @@ pub const RULES: &[Rule] = &[
     Rule::equal("scaled-product-is-gram", "(matmul ?q (mul (matmul ?k ?v {transpose_a}) ?c))", "(apply (gram ?q ?k {scale = ?s}) ?v)",
         "?s = product(1, ?c)"),
     Rule::equal("factor-of-applied-gram", "(mul (apply (gram ?q ?k {scale = ?s}) ?v) ?c)", "(apply (gram ?q ?k {scale = ?t}) ?v)",
-        "number(?c); ?t = product(?s, ?c)"),
+        "?t = product(?s, ?c)"),
     // The denominator of a normalised operator is the operator applied to ones.
     Rule::equal("denominator-apart", "(apply (row_normalize ?m) ?v)", "(div (apply ?m ?v) (apply ?m ?o))",
         "nonempty_rows(?m); ?o = ones_column(?m, ?v)"),
     Rule::equal("regularised-denominator-apart", "(apply (row_normalize ?m {eps = ?e}) ?v)", "(div (apply ?m ?v) (add (apply ?m ?o) ?c))",
-        "nonempty_rows(?m); ?o = ones_column(?m, ?v); ?c = number_like(?e, ?v)"),
+        "no_zero_sums(?m, ?e); ?o = ones_column(?m, ?v); ?c = number_like(?e, ?v)"),
 ];

@@ -4,8 +4,7 @@ use crate::rewrite::rule::Rule;
 
 #[rustfmt::skip]
 pub const RULES: &[Rule] = &[
-    Rule::canonical("transpose-twice", "(transpose (transpose ?m))", "?m",
-        "operator(?m)"),
+    Rule::canonical("transpose-twice", "(transpose (transpose ?m))", "?m", ""),
     Rule::canonical("permutations-compose", "(transpose (transpose ?x {perm = ?p}) {perm = ?q})", "(transpose ?x {perm = ?r})",
         "?r = composed_perm(?p, ?q)"),
     Rule::canonical("permutation-of-nothing", "(transpose ?x {perm = ?p})", "?x",

@@ -3,10 +3,11 @@
 mod choice;
 mod expansion;
 mod fuzz;
-mod random;
+pub mod random;
 mod round_trip;
 mod soundness;
 mod spellings;
+pub mod trial;
 
 use super::{RewriteSettings, Rewritten, rewrite};
 use mixc_ir::program::{NodeKind, Program, ValueId};

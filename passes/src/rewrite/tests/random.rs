@@ -50,8 +50,25 @@ impl Rng {
     }
 }
 
+/// What is unusual about the data of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Data {
+    /// Nothing.
+    Plain,
+    /// Most is zero, and nothing or everything is seen through masks with data.
+    Zeros,
+    /// All numbers are so large that a softmax takes one of them.
+    Large,
+    /// Every tensor has a scale of its own, huge or tiny.
+    Scaled,
+    /// Biases and log decays are minus infinity in places, as masks and forgetting are written.
+    Infinite,
+}
+
 /// Terms with data for their inputs, and lengths that shapes are made of.
 pub struct Instance {
+    /// What is unusual about the data.
+    pub kind: Data,
     pub graph: TermGraph,
     pub data: Vec<Tensor>,
     pub dtype: DType,
@@ -64,6 +81,11 @@ pub struct Instance {
     lead: Vec<Vec<usize>>,
 }
 
+/// Whether minus infinity in operand `k` of an operation means something: what a bias takes out, or a state forgets.
+fn may_be_infinite(op: &str, k: usize) -> bool {
+    matches!((op, k), ("add_bias", 1) | ("semiseparable", 2))
+}
+
 /// Times that an operation's operands are drawn anew before its place in the pattern is given up.
 const TRIES: usize = 24;
 
@@ -73,11 +95,13 @@ impl Instance {
         let tokens = *rng.pick(&[1, 2, 3, 5, 7]);
         let keys = if rng.chance(60) { tokens } else { *rng.pick(&[1, 2, 4, 6]) };
         let features = [*rng.pick(&[1, 2, 3]), *rng.pick(&[1, 2, 3, 4])];
-        let lead = match rng.below(5) {
+        let lead = match rng.below(6) {
             0 => vec![vec![]],
             1 => vec![vec![], vec![1], vec![3]],
             2 => vec![vec![2], vec![4], vec![4]],
             3 => vec![vec![2, 3], vec![3], vec![2, 1], vec![2, 3]],
+            // The first and the last of several have one length.
+            4 => vec![vec![], vec![2], vec![2, 2], vec![2], vec![1, 2]],
             _ => vec![vec![2]],
         };
         let dtype = if rng.chance(85) { DType::F64 } else { DType::F32 };
@@ -86,7 +110,20 @@ impl Instance {
         let number = InputFact { ty: Type::tensor(dtype, Vec::new()), positive: false, order: 0 };
         graph.around.inputs = Arc::new(vec![number; early.len()]);
         let data = vec![Tensor::floats(&[], vec![0.0]); early.len()];
-        Instance { graph, data, dtype, rng, early, tokens, keys, features, lead }
+        Instance { kind: Data::Plain, graph, data, dtype, rng, early, tokens, keys, features, lead }
+    }
+
+    /// As [`Instance::new`], with unusual data every other time.
+    pub fn unusual(seed: u64, around: &Surroundings) -> Instance {
+        let mut instance = Instance::new(seed, around);
+        instance.kind = match instance.rng.below(8) {
+            0 => Data::Zeros,
+            1 => Data::Large,
+            2 => Data::Scaled,
+            3 => Data::Infinite,
+            _ => Data::Plain,
+        };
+        instance
     }
 
     /// A term of the form of `pattern`.
@@ -120,7 +157,13 @@ impl Instance {
                         self.written()?
                     } else {
                         let spec = &op.operands[(k - op.attrs.len()).min(op.operands.len() - 1)];
-                        if spec.optional && self.rng.chance(50) { self.absent()? } else { self.operand(spec.kind)? }
+                        if spec.optional && self.rng.chance(50) {
+                            self.absent()?
+                        } else if self.kind == Data::Infinite && may_be_infinite(op.name, k - op.attrs.len()) {
+                            self.partly_infinite()?
+                        } else {
+                            self.operand(spec.kind)?
+                        }
                     };
                     binding[*v] = Some(id);
                     id
@@ -143,7 +186,7 @@ impl Instance {
         let int = |n: i64| AttrValue::Dim(Dim::constant(n));
         let value = match spec.kind {
             AttrKind::Int | AttrKind::Dim => int(*self.rng.pick(&[1, 2, 3, 0, -1, -2])),
-            AttrKind::Float => AttrValue::Float(Real(*self.rng.pick(&[0.5, 2.0, 1.0, 0.25, -3.0]))),
+            AttrKind::Float => AttrValue::Float(Real(*self.rng.pick(&[0.5, 2.0, 1.0, 0.25, -3.0, 0.0]))),
             AttrKind::Bool => AttrValue::Bool(true),
             AttrKind::Name(words) => AttrValue::Name(self.rng.pick(words).to_string()),
             AttrKind::DType => AttrValue::Name("f64".into()),
@@ -160,7 +203,10 @@ impl Instance {
                 }
                 AttrValue::List(perm.into_iter().map(int).collect())
             }
-            AttrKind::Dims => AttrValue::List(if self.rng.chance(50) { vec![int(-1)] } else { vec![int(-1), int(1)] }),
+            AttrKind::Dims => {
+                let shapes: [&[i64]; 5] = [&[-1], &[-1, 1], &[-1, 2], &[2, -1], &[1, -1]];
+                AttrValue::List(self.rng.pick(&shapes).iter().map(|n| int(*n)).collect())
+            }
         };
         let value = normal_attr(spec, &value);
         self.graph.add(Term::leaf(value.map_or(Head::Absent, Head::Attr))).ok()
@@ -186,13 +232,15 @@ impl Instance {
             OperandKind::Mix => self.operator(),
             OperandKind::Any if self.rng.chance(50) => self.operator(),
             OperandKind::Int => {
-                let shape = if self.rng.chance(50) {
-                    vec![self.batch().first().copied().unwrap_or(1)]
-                } else {
-                    vec![self.tokens]
+                // Lengths of sequences, numbers of tokens, the same for each of a batch.
+                let shape = match self.rng.below(3) {
+                    0 => vec![self.batch().first().copied().unwrap_or(1)],
+                    1 => vec![self.tokens],
+                    _ => [self.batch(), vec![self.tokens]].concat(),
                 };
                 let n = shape.iter().product();
-                let data = (0..n).map(|_| self.rng.below(self.keys + 2) as i64).collect();
+                let up_to = if self.kind == Data::Zeros { *self.rng.pick(&[1, 2]) } else { self.keys + 2 };
+                let data = (0..n).map(|_| self.rng.below(up_to) as i64).collect();
                 self.input(DType::I64, Tensor::ints(&shape, data), false)
             }
             OperandKind::Bool => {
@@ -201,7 +249,8 @@ impl Instance {
                 let block = *self.rng.pick(&[1, 1, 2, 3]);
                 shape.extend([t.div_ceil(block), s.div_ceil(block)]);
                 let n = shape.iter().product();
-                let data = (0..n).map(|_| self.rng.chance(60)).collect();
+                let seen = if self.kind == Data::Zeros { *self.rng.pick(&[0, 10, 100]) } else { 60 };
+                let data = (0..n).map(|_| self.rng.chance(seen)).collect();
                 self.input(DType::Bool, Tensor::bools(&shape, data), false)
             }
             _ => self.tensor(),
@@ -238,19 +287,41 @@ impl Instance {
         self.real_input(&shape, positive)
     }
 
-    /// An input of real numbers, in (0.2, 1) when positive; some are 0 otherwise.
+    /// A tensor some of whose elements are minus infinity.
+    fn partly_infinite(&mut self) -> Option<Id> {
+        let id = self.tensor()?;
+        if let Head::Input(k) = self.graph.term(id).head {
+            let tensor = &mut self.data[k as usize];
+            let chosen = (0..tensor.len()).map(|n| if self.rng.chance(20) { f64::NEG_INFINITY } else { tensor.at(n) });
+            *tensor = Tensor::floats(&tensor.shape.clone(), chosen.collect());
+        }
+        Some(id)
+    }
+
+    /// An input of real numbers, in (0.2, 1) when positive; some are 0 otherwise. Unusual data differ in scale.
     pub fn real_input(&mut self, shape: &[usize], positive: bool) -> Option<Id> {
         let n = shape.iter().product();
+        let zeros = match self.kind {
+            Data::Zeros => *self.rng.pick(&[50, 100]),
+            _ => 3,
+        };
+        let scale = match self.kind {
+            Data::Large => 64.0,
+            // Powers of two, which round nothing; four of the largest multiplied stay below the largest f64.
+            Data::Scaled if self.dtype == DType::F64 => f64::powi(2.0, *self.rng.pick(&[-200, -40, 0, 40, 200])),
+            Data::Scaled => f64::powi(2.0, *self.rng.pick(&[-24, 0, 24])),
+            _ => 1.0,
+        };
         let data = (0..n)
             .map(|_| {
                 let x = self.rng.real();
-                let zero = !positive && self.rng.chance(3);
+                let zero = !positive && self.rng.chance(zeros);
                 self.dtype.round(if zero {
                     0.0
                 } else if positive {
-                    0.6 + 0.4 * x
+                    scale * (0.6 + 0.4 * x)
                 } else {
-                    x
+                    scale * x
                 })
             })
             .collect();
@@ -323,9 +394,12 @@ impl Instance {
         if self.rng.chance(50) {
             return Some(m);
         }
-        let attrs = match self.rng.below(4) {
+        let attrs = match self.rng.below(6) {
             0 => Attrs::new().with_int("left", 1).with_int("right", 2),
             1 => Attrs::new().with_int("window", 2).with_int("sink", 1),
+            // The first rows see nothing; at length 1 no row does.
+            2 => Attrs::new().with_int("right", -1),
+            3 if self.kind == Data::Zeros => Attrs::new().with_int("right", -9),
             _ => Attrs::new().with_flag("causal", true),
         };
         self.call("mask", &[m], &attrs)

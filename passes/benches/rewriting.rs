@@ -1,0 +1,65 @@
+//! How long rewriting takes a distinct layer, costs of candidates included: `cargo bench -p mixc-passes`, for a file
+//! `cargo bench -p mixc-passes -- FILE`.
+
+#[path = "../tests/models/mod.rs"]
+mod models;
+
+use mixc_ir::dim::DimValues;
+use mixc_ir::program::Program;
+use mixc_passes::rewrite::{RewriteSettings, rewrite};
+use mixc_passes::{forms, lower};
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+/// Runs whose median is shown.
+const RUNS: usize = 7;
+
+fn main() {
+    println!(
+        "program                   regions  distinct  nodes  iterations  costed  rewriting ms  costing ms  ms a region"
+    );
+    show("encoder, 12 layers", &models::encoder(12));
+    show("hybrid, 12 layers", &models::hybrid(12));
+    // `cargo bench` adds flags of its own.
+    for file in std::env::args().skip(1).filter(|a| !a.starts_with("--")) {
+        let text = std::fs::read_to_string(&file).expect("the file is read");
+        let name = file.rsplit('/').next().unwrap_or(&file).to_string();
+        show(&name, &models::expanded(&text));
+    }
+}
+
+fn show(name: &str, program: &Program) {
+    let typical: DimValues = program.dims.iter().map(|d| (d.name.clone(), d.high.min(1024))).collect();
+    let settings = lower::Settings { typical: typical.clone(), force_form: None };
+    let mut times = Vec::new();
+    let mut last = None;
+    for _ in 0..RUNS {
+        let costing = RefCell::new((0, Duration::ZERO));
+        let cost = |p: &Program| {
+            let start = Instant::now();
+            let cost = lower::lower(p, &settings).ok().map(|l| forms::cost(&l, &typical));
+            let mut c = costing.borrow_mut();
+            *c = (c.0 + 1, c.1 + start.elapsed());
+            cost
+        };
+        let start = Instant::now();
+        let r = rewrite(program, &RewriteSettings::default(), &cost);
+        let whole = start.elapsed();
+        let (costed, costing) = costing.into_inner();
+        times.push((whole, costing));
+        last = Some((r, costed));
+    }
+    times.sort();
+    let (whole, costing) = times[RUNS / 2];
+    let (r, costed) = last.expect("there are runs");
+    let (ms, costing) = (whole.as_secs_f64() * 1e3, costing.as_secs_f64() * 1e3);
+    println!(
+        "{name:<25} {:>7}  {:>8}  {:>5}  {:>10}  {costed:>6}  {:>12.1}  {costing:>10.1}  {:>11.1}",
+        r.regions.0,
+        r.regions.1,
+        r.nodes,
+        r.iterations,
+        ms - costing,
+        ms / r.regions.1.max(1) as f64
+    );
+}
