@@ -20,7 +20,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// The allowed errors with their parameters: `hip`, `hip:k=512`, `hip(k=512)`.
+    /// The allowed errors with their parameters: `hip:k=512`, `hip(k=512)`. Names and parameters are those of the rules.
     fn approximations(&self) -> Result<BTreeMap<String, Attrs>, Error> {
         let mut all = BTreeMap::new();
         for text in &self.approx {
@@ -32,9 +32,30 @@ impl Request {
                 let (key, value) = pair.split_once('=').ok_or_else(form)?;
                 attrs = attrs.with_int(key.trim(), value.trim().parse().map_err(|_| form())?);
             }
+            known_approximation(name.trim(), &attrs)?;
             all.insert(name.trim().to_string(), attrs);
         }
         Ok(all)
+    }
+}
+
+/// That rules make an error of that name, and that its parameters are given and no others.
+fn known_approximation(name: &str, attrs: &Attrs) -> Result<(), Error> {
+    let all = rewrite::approximations();
+    let Some(found) = all.iter().find(|a| a.name == name) else {
+        let known: Vec<&str> = all.iter().map(|a| a.name.as_str()).collect();
+        return Err(Error::Usage(format!("--approx {name}: no rule makes this error; there is {}", known.join(", "))));
+    };
+    if let Some(missing) = found.required.iter().find(|p| !attrs.has(p)) {
+        return Err(Error::Usage(format!("--approx {name}: give its parameter `{missing}`: {name}:{missing}=N")));
+    }
+    let known = |p: &str| found.required.iter().chain(&found.optional).any(|k| k == p);
+    match attrs.iter().find(|(p, _)| !known(p)) {
+        Some((unknown, _)) => {
+            let all: Vec<&str> = found.required.iter().chain(&found.optional).map(String::as_str).collect();
+            Err(Error::Usage(format!("--approx {name}: no parameter `{unknown}`; it has {}", all.join(", "))))
+        }
+        None => Ok(()),
     }
 }
 

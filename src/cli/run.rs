@@ -22,7 +22,8 @@ pub struct Run {
     /// Threads (0 is all)
     #[arg(long, env = "MIXC_THREADS", default_value_t = 0)]
     threads: usize,
-    /// Compare with the f64 reference; exit 3 when they disagree. Of more than 2048 rows a sample is compared
+    /// Compare with the f64 reference; exit 3 when they disagree. Of more than 2048 rows a sample is compared. With
+    /// approximations in use, say how far they are off instead
     #[arg(long)]
     check: bool,
     #[command(flatten)]
@@ -63,7 +64,13 @@ pub fn run(c: &Run, common: Common) -> Result<(), Error> {
     if c.check {
         let worst = runner.check(&model, &inputs, &results)?;
         if !common.quiet {
-            eprintln!("agrees with the reference: largest difference {worst:.1e} of the largest value");
+            match runner.approximations().as_slice() {
+                [] => eprintln!("agrees with the reference: largest difference {worst:.1e} of the largest value"),
+                names => eprintln!(
+                    "approximate by {}: differs from the reference by {worst:.1e} of the largest value at most",
+                    names.join(", ")
+                ),
+            }
         }
     }
     Ok(())

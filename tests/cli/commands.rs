@@ -40,6 +40,9 @@ fn usage_errors_exit_with_2_and_print_nothing() {
         &["compile", "attention.ir", "-o", "x", "--emit", "wasm"],
         &["compile", "attention.ir", "-o", "x", "--target", "ref"],
         &["explain", "attention.ir", "--approx", "hip:k"],
+        &["explain", "attention.ir", "--approx", "hip"],
+        &["explain", "attention.ir", "--approx", "hpi:k=4"],
+        &["explain", "attention.ir", "--approx", "hip:k=4,j=4"],
         &["bench", "attention.ir", "--target", "ref"],
         &["forms", "grm"],
     ] {
@@ -59,6 +62,40 @@ fn unknown_names_are_answered_with_the_nearest() {
     mixc(dir.path(), &["check", "near.ir"]).with(1).says("softmax").says("near.ir:7:").silent();
     let bad_dim = mixc(dir.path(), &["run", "attention.ir", "--random", "1", "--shape", "S=4"]).with(2);
     bad_dim.says("it has T");
+}
+
+/// The greatest keys of many, which `hip` searches instead.
+const GREATEST: &str = "\
+ir 1
+dim T = 1..32768
+func @main(%q: f32[T, 16], %k: f32[T, 16], %v: f32[T, 16]) -> f32[T, 16] {
+  %s = gram %q, %k
+  %m = mask %s {causal}
+  %t = top_k %m {k = 16}
+  %w = softmax %t
+  %y = apply %w, %v
+  return %y
+}
+";
+
+#[test]
+fn approximations_are_named_and_their_error_is_measured() {
+    let dir = workplace();
+    write(dir.path(), "greatest.ir", GREATEST);
+    let run = ["run", "greatest.ir", "--random", "1", "--shape", "T=200", "--check"];
+    mixc(dir.path(), &run).with(0).says("agrees with the reference");
+    let allowed: Vec<&str> = run.iter().copied().chain(["--approx", "hip:k=16"]).collect();
+    let ended = mixc(dir.path(), &allowed).with(0).says("approximate by hip: differs from the reference by");
+    assert!(!ended.err.contains("agrees"), "{ended:#?}");
+    let explained = mixc(dir.path(), &["explain", "greatest.ir", "--approx", "hip:k=16", "--format", "json"]).with(0);
+    let json: serde_json::Value = serde_json::from_str(&explained.out).expect("explain prints JSON");
+    assert_eq!(json["approx"], serde_json::json!(["hip"]));
+    let rules = json["rules"].as_array().expect("rules are listed");
+    assert!(rules.iter().any(|r| r["name"] == "found-keys" && r["exact"] == false), "{rules:?}");
+    // What is allowed and not used is not said to be in use.
+    let unused = mixc(dir.path(), &["explain", "attention.ir", "--approx", "hip:k=16", "--format", "json"]).with(0);
+    let json: serde_json::Value = serde_json::from_str(&unused.out).expect("explain prints JSON");
+    assert_eq!(json["approx"], serde_json::json!([]));
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(crate) mod tests;
 
 pub use expand::expand_layers;
 pub use rule::{Exactness, Purpose, Rule};
+pub use rules::approximate::{Approximation, approximations};
 pub use rules::find as find_rule;
 pub use saturate::Rules;
 

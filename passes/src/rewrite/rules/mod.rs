@@ -3,7 +3,7 @@
 use super::rule::Rule;
 
 mod apply;
-mod approximate;
+pub mod approximate;
 mod layout;
 mod masks;
 mod scale;
