@@ -103,6 +103,8 @@ enum Use {
     Data,
     /// A matrix that features are multiplied with: scaled so that products keep their size.
     Matrix,
+    /// The taps of a convolution, scaled likewise.
+    Taps,
     /// Log decays: not positive.
     LogDecay,
     /// Decays: between 0 and 1.
@@ -134,7 +136,8 @@ fn use_of(program: &Program, v: ValueId) -> Use {
             ("retention", 3) | ("decay", 1) | ("delta_rule", 3) => return Use::Decay,
             ("selective_scan", 1) => return Use::Step,
             ("linear" | "lora", 1..=3) if program.ty(v).dims().len() == 2 => return Use::Matrix,
-            ("matmul", 1) | ("dense", 0) | ("conv1d", 1) | ("short_conv", 1) | ("long_conv", 1) => return Use::Matrix,
+            ("conv1d" | "pgn", 1) => return Use::Taps,
+            ("pgn", 2 | 3) | ("matmul", 1) | ("dense", 0) | ("short_conv", 1) | ("long_conv", 1) => return Use::Matrix,
             _ => {}
         }
     }
@@ -153,7 +156,10 @@ pub fn random(program: &Program, dims: &DimValues, seed: u64) -> Vec<Blob> {
             Use::Ids(d) | Use::Lengths(d) => d.eval(dims).unwrap_or(1),
             _ => 2,
         };
-        let fan_in = *shape.last().unwrap_or(&1) as f64;
+        // Of a convolution's weights [d, c, K] all but the first axis are summed over.
+        let summed =
+            if shape.len() == 3 && what == Use::Taps { &shape[1..] } else { &shape[shape.len().saturating_sub(1)..] };
+        let fan_in = summed.iter().product::<usize>() as f64;
         let dtype = ty.dtype();
         let tensor = match dtype {
             DType::Bool => Tensor::bools(&shape, (0..count).map(|_| random.below(4) > 0).collect()),
@@ -165,7 +171,7 @@ pub fn random(program: &Program, dims: &DimValues, seed: u64) -> Vec<Blob> {
                 &shape,
                 (0..count)
                     .map(|_| match what {
-                        Use::Matrix => random.normal() / fan_in.max(1.0).sqrt(),
+                        Use::Matrix | Use::Taps => random.normal() / fan_in.max(1.0).sqrt(),
                         Use::LogDecay => -random.uniform(),
                         Use::Decay => 0.8 + 0.2 * random.uniform(),
                         Use::Step => 0.1 * random.uniform(),

@@ -230,6 +230,11 @@ pub fn propose(m: &mut Maker, name: &str) -> Option<Proposal> {
             let bias = if m.chance(50) { format!(", {}", m.beside(&[d], Role::Data)) } else { String::new() };
             one(format!("pgn {x}, {wh}, {wg}, {wc}{bias} {{width = 3}}"))
         }
+        "ot_route" => {
+            let xs = m.with(&batch, &[&t, &p]);
+            let k = 1 + m.below(9);
+            one(format!("ot_route {} {{k = {k}, iters = 3, gamma = 0.05}}", m.data(&xs)))
+        }
         _ => None,
     }
 }

@@ -126,6 +126,7 @@ const LAYERS: &[(&str, &str, &str)] = &[
     ("x H,T,6", "H,T,6", "fourier_mix %x"),
     ("q H,T,8; k G,4,8; l G,3,8; v G,4,5; w G,3,5", "H,T,5", "tensor_attention %q, %k, %l, %v, %w"),
     ("x H,T,2; h 4,2,3; g 4,6; c 4,6; b 4", "H,T,4", "pgn %x, %h, %g, %c, %b {width = 3}"),
+    ("x H,T,4", "H,T,4", "ot_route %x {k = 9, iters = 3, gamma = 0.05}"),
     ("x H,T,6; w 6,4; b 6", "H,T,6", "short_conv %x, %w, %b {causal}"),
     ("x H,T,6; w 6,3", "H,T,6", "short_conv %x, %w {dilation = 2}"),
     ("x H,T,6; w 4,3,4", "H,T-1,4", "conv1d %x, %w {before = 1, after = 1, groups = 2}"),

@@ -551,6 +551,10 @@ fn indexing(cx: &mut Context<'_>, op: &Op, node: &Node, shape: &[Dim], dtype: DT
             let e = axis(k);
             Ok(lambda(if dtype.is_float() { e.to_float() } else { e }))
         }
+        // Over constants it has become constants before.
+        "ptd" => Err(cx
+            .fail("`ptd` is worked out when the model is compiled, and its operands are not known then")
+            .help("give constants, or results of operations on constants")),
         other => Err(cx
             .fail(format!("this compiler has no native form for `{other}` yet"))
             .help("run it with `--target ref`")),

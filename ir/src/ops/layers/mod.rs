@@ -3,6 +3,7 @@
 
 use crate::op::Op;
 
+mod eigen;
 mod feature;
 mod head_norm;
 mod recurrence;
@@ -21,7 +22,9 @@ mod linear_attention;
 mod long_conv;
 mod monarch_mix;
 mod norm_attention;
+mod ot_route;
 mod pgn;
+mod ptd;
 mod retention;
 mod s4d_kernel;
 mod selective_scan;
@@ -48,6 +51,7 @@ pub static ALL: &[&Op] = &[
     &companion_kernel::OP,
     &krylov::OP,
     &hippo::OP,
+    &ptd::OP,
     &long_conv::OP,
     &fourier_mix::OP,
     &monarch_mix::OP,
@@ -55,4 +59,5 @@ pub static ALL: &[&Op] = &[
     &tensor_attention::OP,
     &ssm2d::OP,
     &pgn::OP,
+    &ot_route::OP,
 ];

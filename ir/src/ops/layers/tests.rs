@@ -13,7 +13,9 @@ mod agreement;
 mod attention;
 mod examples;
 mod faults;
+mod ot_route;
 mod promises;
+mod ptd;
 
 /// A small deterministic generator (a multiplicative congruence with output mixing).
 pub struct Random(u64);
@@ -164,9 +166,9 @@ pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     (0..a.len()).map(far).fold(0.0, |m: f64, x| if x.is_nan() { f64::NAN } else { m.max(x) }) / size
 }
 
-/// Layers whose meaning is a loop of their own.
+/// Layers whose meaning is a loop of their own beside an expansion over any operands: that of `ptd` is over constants.
 pub fn has_both(op: &Op) -> bool {
-    op.expand.is_some() && matches!(op.meaning, Meaning::Eval(_))
+    op.expand.is_some() && matches!(op.meaning, Meaning::Eval(_)) && op.name != "ptd"
 }
 
 /// Calls of every layer over T tokens (a number or the symbol).
@@ -329,6 +331,10 @@ fn mixers(t: &Dim, all: &mut Vec<Case>) {
         all.push(case("pgn", operands.clone(), attrs.clone()));
         operands.extend([fixed(&[d(4)]), None, fixed(&[d(4)])]);
         all.push(case("pgn", operands, attrs));
+    }
+    for (k, rounds) in [(1, 1), (3, 6), (40, 3)] {
+        let attrs = none().with_int("k", k).with_int("iters", rounds).with_float("gamma", 0.1);
+        all.push(case("ot_route", vec![data(&[d(2), t(), d(3)])], attrs));
     }
     let place = |n: i64| fixed(&[d(3), t(), d(n)]);
     let all_over = || ranged(&[d(2)], 0, -0.5, 0.5);

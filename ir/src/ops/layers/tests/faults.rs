@@ -57,6 +57,16 @@ fn wrong_shapes_are_placed() {
     refused("long_conv", vec![x(3), h(4)], none(), Place::Operand(1));
     let square = fixed(&[d(3), d(3)]);
     refused("krylov", vec![square, fixed(&[d(3)]), fixed(&[d(3)])], none().with_int("len", -1), Place::Attr("len"));
+    let routed = |k: i64| none().with_int("k", k);
+    refused("ot_route", vec![x(3)], routed(0), Place::Attr("k"));
+    refused("ot_route", vec![x(3)], routed(2).with_int("iters", 1 << 40), Place::Attr("iters"));
+    refused("ot_route", vec![x(3)], routed(2).with_float("gamma", 0.0), Place::Attr("gamma"));
+    refused("ot_route", vec![fixed(&[d(3)])], routed(2), Place::Operand(0));
+    let square = || fixed(&[d(3), d(3)]);
+    refused("ptd", vec![fixed(&[d(3), d(4)]), fixed(&[d(3)]), fixed(&[d(3)])], none(), Place::Operand(0));
+    refused("ptd", vec![square(), fixed(&[d(4)]), fixed(&[d(3)])], none(), Place::Operand(1));
+    refused("ptd", vec![square(), fixed(&[d(3)]), fixed(&[d(3), d(4)])], none(), Place::Operand(2));
+    refused("ptd", vec![fixed(&[t(), t()]), fixed(&[t()]), fixed(&[t()])], none(), Place::Operand(0));
     assert_eq!(at(3).len(), 1);
 }
 
