@@ -5,6 +5,7 @@
 //! join it as an epilogue. Operators become [`Mix`] values and are consumed by the forms of `apply`. Nothing is stored
 //! before somebody needs it stored.
 
+mod conv1d;
 pub mod lambda;
 mod mixing;
 mod program;

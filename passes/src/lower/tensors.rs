@@ -98,7 +98,7 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
             single(forms::scan_2d::scan(cx, &x, &parameters)?)
         }
         "fft" | "ifft" | "rfft" | "irfft" => super::spectral::lower(cx, op.name, node),
-        "conv1d" => open(conv1d(cx, node, &shape, dtype)?),
+        "conv1d" => open(super::conv1d::conv1d(cx, node, &shape, dtype)?),
         "reverse" | "merge_heads" | "reshape" | "transpose" => {
             let v = cx.operand(node, 0)?;
             if let Some(p) = push_layout(cx, op.name, node, v, &shape)? {
@@ -319,43 +319,6 @@ fn norm(cx: &mut Context<'_>, op: &Op, node: &Node, shape: &[Dim], dtype: DType)
         value = value + b.at(&[axis(rank - 1)]);
     }
     Ok(vec![Lowering::Lambda(Lambda { dtype, shape: shape.to_vec(), body: value })])
-}
-
-/// `y[o, i] = b[o] + sum_{c, t} w[o, c, t] x[i*stride + t*dilation - before, g*c_g + c]`, x `[.., T, c]`: a reduction
-/// over taps times channels of a group.
-fn conv1d(cx: &mut Context<'_>, node: &Node, shape: &[Dim], dtype: DType) -> Result<Producer, Failure> {
-    let x = cx.read_stored(cx.operand(node, 0)?)?;
-    let w = cx.read_stored(cx.operand(node, 1)?)?;
-    let int = |name: &str, default: i64| node.attrs.int(name).unwrap_or(default);
-    let (stride, dilation, groups) = (int("stride", 1), int("dilation", 1), int("groups", 1));
-    let before = node.attrs.dim("before").cloned().unwrap_or_default();
-    let rank = shape.len();
-    let (outputs, inputs, taps) = (w.shape[0].clone(), w.shape[1].clone(), w.shape[2].clone());
-    let per_group = outputs.div(groups).map_err(|e| cx.dim_failure(e))?;
-    let reduced = inputs.mul(&taps).map_err(|e| cx.dim_failure(e))?;
-    let (i, o, r) = (axis(rank - 2), axis(rank - 1), axis(rank));
-    let (c, t) = (r.clone().floor_div(Expr::from(&taps)), r.modulo(Expr::from(&taps)));
-    let place = i * Expr::int(stride) + t.clone() * Expr::int(dilation) - Expr::from(&before);
-    let length = Expr::from(&x.shape[x.shape.len() - 2]);
-    let inside = place.clone().ge(0).and(place.clone().lt(length));
-    let channel = if groups == 1 {
-        c.clone()
-    } else {
-        o.clone().floor_div(Expr::from(&per_group)) * Expr::from(&inputs) + c.clone()
-    };
-    let mut index: Vec<Expr> = (0..rank - 2).map(axis).collect();
-    index.extend([place, channel]);
-    let tap = guard_loads(&x.at(&index), &inside);
-    let mut wide = shape.to_vec();
-    wide.push(reduced);
-    let body = tap * w.at(&[o.clone(), c, t]);
-    let mut p =
-        forms::reduce::reduce(Lambda { dtype: dtype.accumulator(), shape: wide, body }, rank, Combine::Sum, dtype);
-    if let Some(b) = node.operands.get(2).copied().flatten() {
-        let b = cx.read_stored(b)?;
-        p.epilogue = p.epilogue + b.at(&[axis(rank - 1)]);
-    }
-    Ok(p)
 }
 
 /// An application of an operator; a product of operators is applied one after the other.

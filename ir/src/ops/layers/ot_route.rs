@@ -65,7 +65,7 @@ const APART: f64 = 1e-3;
 const SETTLED: f64 = 1e-9;
 /// Fractional parts of an irrational number's multiples are spread evenly: the golden ratio for tokens, sqrt 2 for
 /// experts, sqrt 3 for pairs.
-const SPREAD: [f64; 3] = [0.6180339887498949, 0.4142135623730950, 0.7320508075688772];
+const SPREAD: [f64; 3] = [0.6180339887498949, 0.414213562373095, 0.7320508075688772];
 /// The range below which costs count as equal, of their greatest value before they are centred.
 const FLAT: f64 = 1e-6;
 /// Rounds of scaling rows and columns at the end.
