@@ -9,7 +9,7 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("chimera", 515, &["scan_2d"]),
     ("fnet", 512, &["fft"]),
     ("gated_deltanet", 2048, &["chunked_delta"]),
-    ("hip", 4096, &["tree_top_k", "flash"]),
+    ("hip", 4096, &["tree_top_k", "flash|split_keys"]),
     ("m2", 3, &["monarch"]),
     ("m2_bert", 8192, &["fft_convolution"]),
     ("mamba", 2048, &["recurrent_scan"]),
@@ -24,9 +24,9 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("s_mamba", 321, &["recurrent_scan"]),
     ("spacetime", 8192, &["fft_convolution"]),
     ("ssamba", 2048, &["recurrent_scan"]),
-    ("tensor_attention", 515, &["flash"]),
+    ("tensor_attention", 515, &["flash|split_keys"]),
     ("tpgn", 37, &["gemm"]),
-    ("transnormer", 2048, &["flash", "chunked_scan"]),
+    ("transnormer", 2048, &["flash|split_keys", "chunked_scan"]),
 ];
 
 /// Forms that stand for no structure: only the mixer's own weights are dense.
