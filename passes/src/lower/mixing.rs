@@ -11,6 +11,7 @@ use mixc_ir::expr::{Binary, Compare, Expr, Node as ExprNode, Unary};
 use mixc_ir::op::{Call, Op};
 use mixc_ir::program::{Node, NodeKind, ValueId};
 use mixc_ir::support::{Structure, SupportContext};
+use mixc_ir::tile::Combine;
 use mixc_ir::ty::{Align, MixType, Type};
 
 /// An inner product that elements of an operator contain: `sum_n q[.., i, n] k[.., j, n]`.
@@ -627,24 +628,31 @@ fn monarch(
 ) -> Result<Mix, Failure> {
     // y[e*g + b] = sum_m l[b,e,m] z[m*g + b],  z[c*q + e'] = sum_f r[c,e',f] x[c*p + f].
     let (l, r) = (cx.read_stored(cx.operand(node, 0)?)?, cx.read_stored(cx.operand(node, 1)?)?);
-    let constant = |cx: &Context<'_>, d: &Dim| {
-        d.as_constant().ok_or_else(|| cx.fail("monarch factors need plain numbers as dims"))
-    };
     let (ln, rn) = (l.shape.len(), r.shape.len());
-    let g = constant(cx, &l.shape[ln - 3])?;
-    let m = constant(cx, &l.shape[ln - 1])?;
-    let (q, p) = (constant(cx, &r.shape[rn - 2])?, constant(cx, &r.shape[rn - 1])?);
-    let (b, e) = (i.clone().modulo(g), i.clone().floor_div(g));
-    let (c, f) = (j.clone().floor_div(p), j.clone().modulo(p));
+    let [g, m] = [&l.shape[ln - 3], &l.shape[ln - 1]].map(Expr::from);
+    let [q, p] = [&r.shape[rn - 2], &r.shape[rn - 1]].map(Expr::from);
+    let (b, e) = (i.clone().modulo(g.clone()), i.clone().floor_div(g.clone()));
+    let (c, f) = (j.clone().floor_div(p.clone()), j.clone().modulo(p));
     // The middle rows that column block c feeds are c*q + 0..q; of these, those congruent to b modulo g reach row i.
-    let mut value = Expr::float(0.0);
-    for middle in 0..m {
-        let row = Expr::int(middle * g) + b.clone();
-        let in_block = row.clone().floor_div(q).equals(c.clone());
-        let left = at(&l, &[b.clone(), e.clone(), Expr::int(middle)]);
-        let right = guarded(at(&r, &[c.clone(), row.modulo(q), f.clone()]), &in_block);
-        value = value + left * right;
-    }
+    let term = |middle: Expr| {
+        let row = middle.clone() * g.clone() + b.clone();
+        let in_block = row.clone().floor_div(q.clone()).equals(c.clone());
+        let left = at(&l, &[b.clone(), e.clone(), middle]);
+        left * guarded(at(&r, &[c.clone(), row.modulo(q.clone()), f.clone()]), &in_block)
+    };
+    let known = l.shape[ln - 3..].iter().chain(&r.shape[rn - 3..]).all(|d| d.as_constant().is_some());
+    let Some(count) = m.as_int().filter(|_| known) else {
+        // Paths whose number only the call knows: the elements are summed up and stored.
+        let mix = plain(Expr::float(0.0), own);
+        let mut shape = mix.shape();
+        let over = shape.len();
+        shape.push(l.shape[ln - 1].clone());
+        let paths = Lambda { dtype: mix.ty.dtype, shape, body: term(axis(over)) };
+        let sum = forms::reduce::reduce(paths, over, Combine::Sum, mix.ty.dtype);
+        let stored = cx.close(sum)?;
+        return Ok(Mix { value: stored.body, ..mix });
+    };
+    let value = (0..count).fold(Expr::float(0.0), |sum, middle| sum + term(Expr::int(middle)));
     let blocks = [(r, false), (l, true)].map(|(matrix, strided)| BlockFactor { matrix, strided });
     Ok(Mix { factors: Some(Factors::Blocks(blocks.to_vec())), ..plain(value, own) })
 }
