@@ -11,8 +11,16 @@ use mixc_passes::{forms, lower};
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-/// Runs whose median is shown.
-const RUNS: usize = 7;
+/// Time that this thread has had on a processor, where the system says so, else time that went by: others on the machine
+/// are not to be counted.
+fn busy(since: Instant) -> Duration {
+    let told = std::fs::read_to_string("/proc/thread-self/schedstat").ok();
+    let told = told.and_then(|s| s.split(' ').next()?.parse().ok()).map(Duration::from_nanos);
+    told.unwrap_or_else(|| since.elapsed())
+}
+
+/// Runs whose mean is shown.
+const RUNS: u32 = 10;
 
 fn main() {
     println!(
@@ -31,28 +39,28 @@ fn main() {
 fn show(name: &str, program: &Program) {
     let typical: DimValues = program.dims.iter().map(|d| (d.name.clone(), d.high.min(1024))).collect();
     let settings = lower::Settings { typical: typical.clone(), force_form: None };
-    let mut times = Vec::new();
+    let began = Instant::now();
+    let (mut whole, mut costing_all) = (Duration::ZERO, Duration::ZERO);
     let mut last = None;
     for _ in 0..RUNS {
         let costing = RefCell::new((0, Duration::ZERO));
         let cost = |p: &Program| {
-            let start = Instant::now();
+            let start = busy(began);
             let cost = lower::lower(p, &settings).ok().map(|l| forms::cost(&l, &typical));
             let mut c = costing.borrow_mut();
-            *c = (c.0 + 1, c.1 + start.elapsed());
+            *c = (c.0 + 1, c.1 + busy(began).saturating_sub(start));
             cost
         };
-        let start = Instant::now();
+        let start = busy(began);
         let r = rewrite(program, &RewriteSettings::default(), &cost);
-        let whole = start.elapsed();
+        whole += busy(began).saturating_sub(start);
         let (costed, costing) = costing.into_inner();
-        times.push((whole, costing));
+        costing_all += costing;
         last = Some((r, costed));
     }
-    times.sort();
-    let (whole, costing) = times[RUNS / 2];
     let (r, costed) = last.expect("there are runs");
-    let (ms, costing) = (whole.as_secs_f64() * 1e3, costing.as_secs_f64() * 1e3);
+    let mean = |d: Duration| d.as_secs_f64() * 1e3 / f64::from(RUNS);
+    let (ms, costing) = (mean(whole), mean(costing_all));
     println!(
         "{name:<25} {:>7}  {:>8}  {:>5}  {:>10}  {costed:>6}  {:>12.1}  {costing:>10.1}  {:>11.1}",
         r.regions.0,

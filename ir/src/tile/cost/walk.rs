@@ -89,6 +89,13 @@ fn matters(v: Var, parts: &[Part]) -> bool {
     })
 }
 
+/// Whether a condition depends on data; it then counts as one that holds.
+fn is_data(e: &Expr) -> bool {
+    let mut data = false;
+    e.visit(&mut |n| data |= matches!(n.node(), Node::Load(_) | Node::Tile(..)));
+    data
+}
+
 /// Numbers of `0..n` to look at and how many each stands for: all while they are few, else the last by itself and the
 /// middles of even spans of the others.
 fn spread(n: i64, samples: i64) -> Vec<(i64, f64)> {
@@ -168,9 +175,10 @@ impl Walker<'_> {
                     let mut run: Option<Vec<i64>> = None;
                     if let Some(e) = own {
                         let value = |k: i64| from.saturating_add(k.saturating_mul(step));
+                        let data = is_data(e);
                         let asked = (0..turns).filter(|k| {
                             self.set(*var, value(*k));
-                            self.holds(e, (0, 0))
+                            data || self.eval(e, 0, (0, 0)).as_bool()
                         });
                         run = Some(asked.collect());
                     }
@@ -181,7 +189,8 @@ impl Walker<'_> {
                     for (turn, share) in looked_at {
                         let turn = run.as_ref().map_or(Some(turn), |r| r.get(turn as usize).copied()).unwrap_or(0);
                         self.set(*var, from.saturating_add(turn.saturating_mul(step)));
-                        if own.is_none() && when.as_ref().is_some_and(|e| !self.holds(e, (0, 0))) {
+                        let held = |e: &Expr| is_data(e) || self.eval(e, 0, (0, 0)).as_bool();
+                        if own.is_none() && when.as_ref().is_some_and(|e| !held(e)) {
                             continue;
                         }
                         self.totals.turns[*number].turned += weight * share;
@@ -192,21 +201,17 @@ impl Walker<'_> {
         }
     }
 
-    /// Whether a condition holds; what is data holds.
-    fn holds(&self, e: &Expr, at: (i64, i64)) -> bool {
-        let mut data = false;
-        e.visit(&mut |n| data |= matches!(n.node(), Node::Load(_) | Node::Tile(..)));
-        data || self.eval(e, 0, at).as_bool()
-    }
-
     /// The share of elements for which a guard holds, at evenly spaced ones.
     fn share(&self, guard: &Expr, rows: i64, cols: i64) -> f64 {
+        if is_data(guard) {
+            return if rows > 0 && cols > 0 { 1.0 } else { 0.0 };
+        }
         let (rows, cols) = (spread(rows, GUARD_SAMPLES), spread(cols, GUARD_SAMPLES));
         let (mut held, mut all) = (0.0, 0.0);
         for &(r, of_row) in &rows {
             for &(c, of_col) in &cols {
                 all += of_row * of_col;
-                if self.holds(guard, (r, c)) {
+                if self.eval(guard, 0, (r, c)).as_bool() {
                     held += of_row * of_col;
                 }
             }
