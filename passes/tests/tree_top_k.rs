@@ -29,7 +29,8 @@ fn program(queries: usize, keys: usize, batch: &str, mask: &str, attrs: &str) ->
     )
 }
 
-fn run(text: &str, sizes: [usize; 2], spread: u64, state: &mut u64) {
+/// The names of the programs in each form of the application, against the reference.
+fn run(text: &str, sizes: [usize; 2], spread: u64, state: &mut u64) -> Vec<String> {
     let program: Program = mixc_ir::verify::check(text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
     let mut values = DimValues::new();
     for v in &program.params {
@@ -47,23 +48,28 @@ fn run(text: &str, sizes: [usize; 2], spread: u64, state: &mut u64) {
         .collect();
     let want = reference::interpret(&program, &values, &inputs, &reference::Weights::new()).unwrap();
     let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
-    let settings = lower::Settings { typical: values.clone(), force_form: None };
-    let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
-    for step in &lowered.steps {
-        if let Action::Run { program, .. } = &step.action {
-            let problems = mixc_ir::tile::verify(program);
-            assert!(problems.is_empty(), "{problems:?}\n{program}");
+    let mut names = Vec::new();
+    for form in ["block_sparse", "flash"] {
+        let settings = lower::Settings { typical: values.clone(), force_form: Some(form.to_string()) };
+        let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
+        for step in &lowered.steps {
+            if let Action::Run { program, .. } = &step.action {
+                let problems = mixc_ir::tile::verify(program);
+                assert!(problems.is_empty(), "{problems:?}\n{program}");
+                names.push(program.name.clone());
+            }
+        }
+        let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
+            .unwrap_or_else(|e| panic!("{e}\n{text}"));
+        for (got, want) in got.iter().zip(&want) {
+            assert_eq!(got.shape, want.shape);
+            for k in 0..want.len() {
+                let (g, w) = (got.at(k), want.at(k));
+                assert!((g - w).abs() <= 1e-4 * w.abs().max(1.0), "{k}: {g} for {w}, sizes {sizes:?}, {form}\n{text}");
+            }
         }
     }
-    let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
-        .unwrap_or_else(|e| panic!("{e}\n{text}"));
-    for (got, want) in got.iter().zip(&want) {
-        assert_eq!(got.shape, want.shape);
-        for k in 0..want.len() {
-            let (g, w) = (got.at(k), want.at(k));
-            assert!((g - w).abs() <= 1e-4 * w.abs().max(1.0), "{k}: {g} for {w}, sizes {sizes:?}\n{text}");
-        }
-    }
+    names
 }
 
 #[test]
@@ -84,6 +90,25 @@ fn the_search_agrees_with_the_reference() {
             run(&text, [queries, keys], 1 + (n as u64 % 2) * 6, &mut state);
         }
     }
+}
+
+#[test]
+fn rounds_that_ask_for_few_scores_form_no_others() {
+    let mut state = 5;
+    let attrs = [
+        "k = 12, block_q = 8, block_k = 2",
+        "k = 9, block_q = 5, block_k = 4, sink = 3, window = 6",
+        "k = 70, block_q = 64, block_k = 70",
+        "k = 5, block_q = 1, block_k = 1, window = 2",
+    ];
+    let mut asked = 0;
+    for (n, attrs) in attrs.into_iter().enumerate() {
+        let text = program(607, 607, ["", "2, "][n % 2], ["causal", ""][n / 2], attrs);
+        let names = run(&text, [607, 607], 6, &mut state);
+        asked += usize::from(names.iter().any(|name| name == "tree_scores"));
+        assert!(names.iter().any(|name| name == "block_sparse"), "{names:?}");
+    }
+    assert!(asked >= 2, "{asked}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //! Every form is written down in a trial that leaves no trace in the model. Costs come from walking the programs alone;
 //! no form knows its own. A form that is asked for by name is taken wherever it applies.
 
-use super::{APPLY_FORMS, Apply, ApplyForm, dense, emit};
+use super::{APPLY_FORMS, Apply, ApplyForm, block_sparse, dense, emit};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
@@ -64,7 +64,13 @@ fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[
                 let producer = (form.open)(cx, apply, shape, dtype)?;
                 emit(cx, producer)
             })
-            .map(|steps| reckoned(cx, &steps))
+            .map(|steps| {
+                let (seconds, bytes) = reckoned(cx, &steps);
+                // Programs show the work of full lists.
+                let share =
+                    if form.name == block_sparse::FORM.name { block_sparse::visited_share(cx, apply) } else { 1.0 };
+                (seconds * share, bytes * share)
+            })
         })
         .collect();
     let mut order: Vec<usize> = (0..forms.len()).filter(|k| tried[*k].is_some()).collect();
@@ -80,7 +86,7 @@ fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[
 
 /// Seconds and bytes moved of a call's steps at the typical lengths: the mean of one thread and of all threads of the
 /// machine, since the caller decides how many there are and results must not depend on it.
-fn reckoned(cx: &Context<'_>, steps: &[Step]) -> (f64, f64) {
+pub fn reckoned(cx: &Context<'_>, steps: &[Step]) -> (f64, f64) {
     let machine = Machine::zen4();
     let mut sum = (0.0, 0.0);
     for step in steps.iter().filter(|s| s.phase == Phase::Run) {

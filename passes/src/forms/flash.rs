@@ -105,11 +105,17 @@ pub fn normalised(l: TileId, o: TileId) -> Expr {
 
 /// Buffers that an operator and its tokens read.
 pub fn reads(a: &Apply) -> Vec<BufferId> {
-    let m = &a.mix;
+    let mut found = operator_reads(&a.mix);
+    found.extend(buffers_of(&a.x.body));
+    found
+}
+
+/// Buffers that an operator reads.
+pub fn operator_reads(m: &Mix) -> Vec<BufferId> {
     let mut found = buffers_of(&m.value);
     found.extend(buffers_of(&m.support));
     found.extend(buffers_of(&m.position));
-    for l in m.products.iter().flat_map(|p| [&p.q, &p.k]).chain(m.data.iter().map(|(_, l)| l)).chain([&a.x]) {
+    for l in m.products.iter().flat_map(|p| [&p.q, &p.k]).chain(m.data.iter().map(|(_, l)| l)) {
         found.extend(buffers_of(&l.body));
     }
     if let crate::lower::RowStep::Softmax { sink: Some(s) } = &m.row_step {
@@ -225,7 +231,7 @@ impl Scores<'_> {
 
 /// When there is one product and it enters as `product * constant` everywhere the same, the constant (to be folded into
 /// the queries) and the expression with the plain product.
-fn fold_scale(m: &Mix) -> Option<(f64, Expr)> {
+pub fn fold_scale(m: &Mix) -> Option<(f64, Expr)> {
     if m.products.len() != 1 {
         return None;
     }

@@ -3,6 +3,8 @@
 //! A form knows tiles and expressions, no machine code. What it makes stays open ([`Producer`]) so that elementwise
 //! users can join its last store.
 
+pub mod block_sparse;
+pub mod blocked;
 pub mod blocks;
 pub mod choice;
 pub mod chunked_delta;
@@ -163,6 +165,8 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &softmax_scan::FORM,
     &flash::FORM,
     &split_keys::FORM,
+    &blocked::FORM,
+    &block_sparse::FORM,
     &chunked_scan::FORM,
     &recurrent_scan::FORM,
     &parallel_scan::FORM,
@@ -218,6 +222,11 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "the inverse of a triangular semiseparable operator by chunks: a system within one, a state between",
     ),
     ("split_keys", "softmax attention by parts of the keys at once, merged by their maxima: few queries, many keys"),
+    (
+        "blocked",
+        "softmax attention of wide heads: scores summed over blocks of features and stored, then blocks of outputs",
+    ),
+    ("block_sparse", "softmax attention over the key blocks that a list names for every block of rows"),
     ("softmax_scan", "softmax of sums of terms of rows, columns and distances as a recurrence, token after token"),
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),

@@ -1,19 +1,26 @@
 //! The keys that a search down a tree keeps for every block of rows, as in hierarchically pruned attention.
 //!
-//! Key blocks get a score for every block of rows; then the search runs one round after another for all blocks of rows
-//! at once: both halves of every group are scored by their first key block, and the best are selected and put back in
-//! order of their start. The number of rounds is the greatest that the lengths allow; a block of rows whose search ends
-//! earlier keeps its groups in the rounds that are left. All scores are formed, also those that no search asks for.
+//! The search runs one round after another for all blocks of rows at once: both halves of every group are scored by
+//! their first key block, and the best are selected and put back in order of their start. The number of rounds is the
+//! greatest that the lengths allow; a block of rows whose search ends earlier keeps its groups in the rounds that are
+//! left. A round forms the scores that it asks for, k keys of every two rows; where few keys are left out, all scores are
+//! formed before the first round instead, whichever costs less.
+//!
+//! What is kept is a list of key blocks for every block of rows ([`super::block_sparse`]) and a condition on elements;
+//! what nobody reads of the two is not computed.
 
+use super::block_sparse::{Besides, Keys, Listed};
+use super::choice::reckoned;
+use super::flash::{local_mix, operator_reads, whole};
 use super::reduce::reduce;
 use super::top_k::select;
 use super::{dense, map};
 use crate::lower::lambda::axis_var;
-use crate::lower::{Context, Failure, Lambda, Mix, axes, axis};
+use crate::lower::{Context, Failure, Lambda, Mix, Scribe, axes, axis, batched};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Compare, Expr};
-use mixc_ir::tile::Combine;
+use mixc_ir::expr::{COL, Compare, Expr, ROW, TileId};
+use mixc_ir::tile::{Axis, Combine, Extent, TileType};
 
 /// What the search goes by.
 #[derive(Clone, Debug)]
@@ -33,8 +40,9 @@ pub struct Search {
 /// Most groups: twice as many halves are selected from as one row.
 const MOST_GROUPS: i64 = 32768;
 
-/// Whether the search keeps an element of `m`, as an expression over the operator's axes.
-pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<Expr, Failure> {
+/// Whether the search keeps an element of `m`, as an expression over the operator's axes, and the list of what it keeps
+/// where it is one.
+pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<(Expr, Option<Listed>), Failure> {
     // Blocks longer than all there is are no different from blocks of all there is.
     let block_q = search.block_q.clamp(1, cx.most(&m.ty.rows).max(1));
     let block_k = search.block_k.clamp(1, cx.most(&m.ty.cols).max(1));
@@ -44,7 +52,7 @@ pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<Expr, Fail
     let seen = blocks.seen(&row_block);
     let visible = m.j().lt(seen.clone());
     if cx.reaches(&search.k, &m.ty.cols) {
-        return Ok(visible);
+        return Ok((visible, None));
     }
     let failure = |cx: &Context<'_>, e| cx.dim_failure(e);
     let groups = search.k.ceil_div(block_k).map_err(|e| failure(cx, e))?;
@@ -56,11 +64,15 @@ pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<Expr, Fail
     }
     let row_blocks = m.ty.rows.ceil_div(block_q).map_err(|e| failure(cx, e))?;
     let key_blocks = m.ty.cols.ceil_div(block_k).map_err(|e| failure(cx, e))?;
-    let plain = dense::store_products(cx, m)?;
-    let scores = scores(cx, &plain, search, &blocks, block_k, [&row_blocks, &key_blocks])?;
     let mut shape = m.ty.batch.clone();
-    shape.extend([row_blocks, groups.clone()]);
-    let starts = rounds(cx, &scores, &blocks, block_k, &groups, &shape)?;
+    shape.extend([row_blocks.clone(), groups.clone()]);
+    let task = Task { m, search, blocks: &blocks, block_k, row_blocks: &row_blocks, key_blocks: &key_blocks };
+    let starts = task.cheaper(cx, &groups, &shape)?;
+    let seen_of = blocks.seen(&axis(nb));
+    let place = axis(nb + 1);
+    let block = Expr::select((place.clone() * Expr::int(block_k)).lt(seen_of.clone()), place, Expr::int(-1));
+    let body = Expr::select(seen_of.le(Expr::from(&search.k)), block, starts.body.clone());
+    let list = cx.store_lambda(&Lambda { dtype: DType::I64, shape: shape.clone(), body })?;
     // One flag a key block, so that membership is one load whatever the number of groups.
     let mut flags = m.ty.batch.clone();
     flags.extend([shape[nb].clone(), key_blocks, groups]);
@@ -74,7 +86,18 @@ pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<Expr, Fail
     index.extend([row_block, key_block]);
     let chosen = Expr::compare(Compare::Gt, flags.at(&index), Expr::float(0.0));
     let all = seen.le(Expr::from(&search.k));
-    Ok(visible.and(all.or(chosen).or(besides(m, search))))
+    let chosen = all.or(chosen).or(besides(m, search));
+    let nothing = |e: &Expr| e.as_int().is_some_and(|n| n <= 0);
+    let besides = Besides { sink: search.sink.clone(), window: search.window.clone() };
+    let listed = Listed {
+        list: cx.stored(list),
+        count: None,
+        block_q,
+        block_k,
+        chosen: chosen.clone(),
+        besides: Some(besides).filter(|b| !nothing(&b.sink) || !nothing(&b.window)),
+    };
+    Ok((visible.and(chosen), Some(listed)))
 }
 
 /// Whether (i, j) is kept outside the search.
@@ -145,32 +168,139 @@ fn scores(
     cx.close(reduce(Lambda { dtype, shape, body }, nb + 2, Combine::Max, dtype))
 }
 
+/// A search over the keys of an operator.
+#[derive(Clone, Copy)]
+struct Task<'t> {
+    m: &'t Mix,
+    search: &'t Search,
+    blocks: &'t Blocks<'t>,
+    block_k: i64,
+    row_blocks: &'t Dim,
+    key_blocks: &'t Dim,
+}
+
+/// Keys of a tile of scores that a round asks for, at least where key blocks are narrower; and the widest blocks and most
+/// sampled rows for which a round forms them, a tile of each.
+const ASKED: i64 = 64;
+const WIDEST: i64 = 256;
+
+impl Task<'_> {
+    /// The groups that the search ends with, by the scores that rounds ask for or by all scores, whichever is reckoned to
+    /// cost less.
+    fn cheaper(&self, cx: &mut Context<'_>, groups: &Dim, shape: &[Dim]) -> Result<Lambda, Failure> {
+        let all = |cx: &mut Context<'_>| {
+            let plain = dense::store_products(cx, self.m)?;
+            let scores =
+                scores(cx, &plain, self.search, self.blocks, self.block_k, [self.row_blocks, self.key_blocks])?;
+            rounds(cx, self, Some(&scores), groups, shape)
+        };
+        let asked = |cx: &mut Context<'_>| rounds(cx, self, None, groups, shape);
+        let fits = self.block_k <= WIDEST && self.blocks.block_q / 2 <= WIDEST;
+        let seconds = |cx: &Context<'_>, steps: Option<Vec<mixc_ir::lowered::Step>>| {
+            steps.map_or(f64::INFINITY, |steps| reckoned(cx, &steps).0)
+        };
+        if !fits {
+            return all(cx);
+        }
+        let (of_all, of_asked) = (cx.trial(all), cx.trial(asked));
+        if seconds(cx, of_asked) < seconds(cx, of_all) { asked(cx) } else { all(cx) }
+    }
+
+    /// The scores of the key blocks `of` `[batch.., row blocks, halves]`: the greatest element in the sampled rows, minus
+    /// infinity without one.
+    fn asked(&self, cx: &mut Context<'_>, of: &Lambda, dtype: DType) -> Result<Lambda, Failure> {
+        let (m, nb, block_k) = (self.m, self.m.rank(), self.block_k);
+        // The greatest of every key first: a tile has many blocks side by side.
+        let mut shape = of.shape.clone();
+        shape.push(Dim::constant(block_k));
+        let mut read = operator_reads(m);
+        read.extend(super::buffers_of(&of.body));
+        let out = cx.target(dtype, &shape, &read);
+        let mut s = Scribe::new("tree_scores");
+        let tensor = s.output(cx, out);
+        let (mix, of) = (local_mix(cx, &mut s, m), s.local_lambda(cx, of));
+        let ty = TileType::of(m.ty.dtype);
+        let batch = s.grid_over(&m.ty.batch);
+        let number = s.b.grid("block", Expr::from(self.row_blocks));
+        let together = (ASKED / block_k).max(1);
+        let (h0, halves) = s.grid_blocks("half", &of.shape[nb + 1], together as usize);
+        let (first, last) = (self.blocks.first(&number), self.blocks.last(&number));
+        // Rows 1, 3, ... of a block; of a block of one row, that one.
+        let count = (last.clone() - first.clone() + Expr::int(1)).floor_div(2).max(1);
+        let cap = usize::try_from((self.blocks.block_q / 2).max(1)).unwrap_or(1);
+        let rows = Extent { cap, count };
+        let row = first.clone() + Expr::from(ROW) * Expr::int(2) + (last - first).min(1);
+        let tile = usize::try_from(together * block_k).unwrap_or(1);
+        let cols = Extent { cap: tile, count: halves.count * Expr::int(block_k) };
+        let depth = super::flash::inner_capacity(cx, &mix)?;
+        let b = &mut s.b;
+        let queries: Vec<TileId> = mix
+            .products
+            .iter()
+            .map(|p| {
+                let r = p.q.shape.last().cloned().unwrap_or_default();
+                let q = batched(&p.q, &mix.ty.batch, &batch, &[row.clone(), Expr::from(COL)]);
+                let q = super::flash::fold_scale(&mix).map_or(q.clone(), |(scale, _)| q * Expr::float(scale));
+                b.map("q", ty, &rows, &whole(&r, depth), q)
+            })
+            .collect();
+        let seen = Blocks { m: &mix, block_q: self.blocks.block_q }.seen(&number);
+        let condition = super::blocks::key_condition(&mix);
+        let keys =
+            Keys { mix: &mix, keys: &condition, batch: &batch, row: &row, rows: &rows, queries: &queries, depth, ty };
+        let key = |within: Expr| {
+            // Of one block a tile, all keys are one after the other.
+            let (part, within) = match together {
+                1 => (Expr::int(0), within),
+                _ => (within.clone().floor_div(block_k), within.modulo(block_k)),
+            };
+            let half = h0.clone() + part;
+            let block = of.at(&[batch.clone(), vec![number.clone(), half]].concat());
+            block * Expr::int(block_k) + within
+        };
+        let inside = |key: &Expr| Expr::int(0).le(key.clone()).and(key.clone().lt(seen.clone()));
+        let aside = Expr::select(besides(&mix, self.search), Expr::bool(false), mix.support.clone());
+        let e = keys.scores(&mut s.b, &key, &cols, &aside, &inside);
+        let best = s.b.reduce("best", Combine::Max, Axis::Rows, e);
+        let col = Expr::from(COL);
+        let at = [number.clone(), h0 + col.clone().floor_div(block_k), col.modulo(block_k)];
+        s.b.store(tensor, [batch.clone(), at.to_vec()].concat(), Expr::tile(best), &Extent::fixed(1), &cols);
+        s.finish(cx, "tree_top_k")?;
+        if block_k == 1 {
+            let mut index = axes(nb + 2);
+            index.push(Expr::int(0));
+            return Ok(Lambda { dtype, shape: of.shape, body: cx.stored(out).at(&index) });
+        }
+        cx.close(reduce(cx.stored(out), nb + 2, Combine::Max, dtype))
+    }
+}
+
 /// The first key blocks of the groups that the search ends with, `[batch.., row blocks, groups]`.
 fn rounds(
     cx: &mut Context<'_>,
-    scores: &Lambda,
-    blocks: &Blocks<'_>,
-    block_k: i64,
+    task: &Task<'_>,
+    scores: Option<&Lambda>,
     groups: &Dim,
     shape: &[Dim],
 ) -> Result<Lambda, Failure> {
+    let Task { blocks, block_k, key_blocks, .. } = *task;
     let nb = blocks.m.rank();
+    let dtype = if blocks.m.ty.dtype == DType::F64 { DType::F64 } else { DType::F32 };
     let (block, group) = (axis(nb), axis(nb + 1));
     let seen_blocks = blocks.seen(&block).ceil_div(block_k);
-    let key_blocks = scores.shape[nb + 1].clone();
     let count = Expr::from(groups);
     // A call has at least one group; the bound says so to what divides by their number.
     let cut = |g: Expr| (seen_blocks.clone() * g).floor_div(count.clone().max(1));
     let integers = |body: Expr| Lambda { dtype: DType::I64, shape: shape.to_vec(), body };
     let (mut starts, mut ends) = (integers(cut(group.clone())), integers(cut(group.clone() + Expr::int(1))));
     // Not minus infinity, which is for halves without a block: these come after all others.
-    let lowest = Expr::float(if scores.dtype == DType::F64 { f64::MIN } else { f64::from(f32::MIN) });
+    let lowest = Expr::float(if dtype == DType::F64 { f64::MIN } else { f64::from(f32::MIN) });
     let mut halves = shape.to_vec();
     halves[nb + 1] = groups.scale(2).map_err(|e| cx.dim_failure(e))?;
     // Groups times a power of two reach the number of blocks after ceil(log2(blocks / groups)) rounds.
     let mut reach = groups.clone();
     let mut least_reach = 1;
-    while !cx.reaches(&reach, &key_blocks) && least_reach < cx.most(&key_blocks) {
+    while !cx.reaches(&reach, key_blocks) && least_reach < cx.most(key_blocks) {
         // Half 2g is the lower one of group g, half 2g + 1 the upper one.
         let mut index = axes(nb + 1);
         index.push(group.clone().floor_div(2));
@@ -179,13 +309,24 @@ fn rounds(
         let lower = group.clone().modulo(2).equals(0);
         let half_start = integers(Expr::select(lower.clone(), start, middle.clone()));
         let half_end = integers(Expr::select(lower, middle, end));
-        let mut index = axes(nb + 1);
-        let last_block = Expr::from(&scores.shape[nb + 1]) - Expr::int(1);
-        index.push(half_start.body.clone().min(last_block).max(0));
-        let score = scores.at(&index);
+        let (half_start, score) = match scores {
+            Some(scores) => {
+                let mut index = axes(nb + 1);
+                let last_block = Expr::from(key_blocks) - Expr::int(1);
+                index.push(half_start.body.clone().min(last_block).max(0));
+                let score = scores.at(&index);
+                (half_start, score)
+            }
+            None => {
+                let stored = Lambda { shape: halves.clone(), ..half_start };
+                let stored = cx.store_lambda(&stored)?;
+                let asked = task.asked(cx, &cx.stored(stored), dtype)?;
+                (Lambda { shape: shape.to_vec(), ..cx.stored(stored) }, asked.body)
+            }
+        };
         let holds = half_start.body.clone().lt(half_end.body.clone());
         let body = Expr::select(holds, score.max(lowest.clone()), Expr::float(f64::NEG_INFINITY));
-        let candidates = Lambda { dtype: scores.dtype, shape: halves.clone(), body };
+        let candidates = Lambda { dtype, shape: halves.clone(), body };
         let (_, chosen) = select(cx, &candidates, groups)?;
         // In order of the halves, which is that of their starts; exact as there are at most 2^16 of them.
         let falling = Expr::float(0.0) - cx.stored(chosen).body.to_float();

@@ -103,6 +103,8 @@ pub struct Mix {
     pub position: Expr,
     /// What is left to do by rows.
     pub row_step: RowStep,
+    /// Which key blocks its rows meet, when a search has named them; a bound of the support.
+    pub listed: Option<Box<forms::block_sparse::Listed>>,
     /// What it is the product of, when that is known; the elements stand all the same.
     pub factors: Option<Factors>,
     /// Set when the operator is not a matrix of elements; `value` and `support` then mean nothing.
@@ -143,6 +145,7 @@ impl Mix {
         index.extend([axis(batch.len()), axis(batch.len() + 1)]);
         let at = |e: &Expr| Lambda { dtype: DType::F32, shape: Vec::new(), body: e.clone() }.at(&index);
         (self.value, self.support, self.position) = (at(&self.value), at(&self.support), at(&self.position));
+        self.listed = self.listed.map(|listed| Box::new(listed.mapped(&at)));
         self.ty.batch = batch.to_vec();
         self
     }
@@ -219,6 +222,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         data: data.clone(),
         position: position.clone(),
         row_step: RowStep::None,
+        listed: None,
         factors: None,
         special: None,
     };
@@ -333,7 +337,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             };
             let (value, support) = (swap(&m.value), swap(&m.support));
             let products = m.products.iter().map(|p| Product { q: p.k.clone(), k: p.q.clone() }).collect();
-            Mix { products, support, ..modified(m, value) }
+            Mix { products, support, listed: None, ..modified(m, value) }
         }
         "compose" => {
             let (a, b) = (cx.mix(cx.operand(node, 0)?)?, cx.mix(cx.operand(node, 1)?)?);
@@ -362,7 +366,9 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 let right = Expr::select(b.support.clone(), b_value, zero());
                 (left + right, a.support.clone().or(b.support.clone()))
             };
-            Mix { products, support, ..modified(a, value) }
+            // An intersection stays within the lists of its first operand.
+            let listed = a.listed.clone().filter(|_| op.name == "times");
+            Mix { products, support, listed, ..modified(a, value) }
         }
         "add_diagonal" => {
             let d = read(cx, node, 1)?;
@@ -371,7 +377,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             let inside = Expr::select(m.support.clone(), m.value.clone(), Expr::float(0.0));
             let value = inside + Expr::select(on.clone(), at(&d, &[i]), Expr::float(0.0));
             let support = m.support.clone().or(on);
-            Mix { support, ..modified(m, value) }
+            Mix { support, listed: None, ..modified(m, value) }
         }
         "scale_by" => {
             let m = elements(cx, 0)?;
@@ -464,8 +470,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 sink: dim("sink"),
                 window: dim("window"),
             };
-            let kept = cx.as_part_of("tree_top_k", |cx| forms::tree_top_k::kept(cx, &m, &search))?;
-            Mix { support: m.support.clone().and(kept), ..m }
+            let (kept, listed) = cx.as_part_of("tree_top_k", |cx| forms::tree_top_k::kept(cx, &m, &search))?;
+            Mix { support: m.support.clone().and(kept), listed: listed.map(Box::new), ..m }
         }
         other => {
             return Err(cx.fail(format!("this compiler has no native form for `{other}` yet; `--target ref` runs it")));

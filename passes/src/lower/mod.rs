@@ -30,7 +30,7 @@ use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, SlowId};
 use mixc_ir::lowered::{Action, Buffer, BufferId, Lowered, Phase, Place, Step};
 use mixc_ir::program::{Const, Node, NodeKind, Program, ValueId};
-use mixc_ir::tile::TileProgram;
+use mixc_ir::tile::{Role, TileProgram};
 use mixc_ir::ty::{TensorType, Type};
 
 /// What lowering needs to know besides the program.
@@ -140,6 +140,7 @@ pub fn lower_with_candidates(
         }
     }
     cx.results()?;
+    cx.drop_unread();
     cx.bind_weights().map_err(|f| vec![f])?;
     cx.out.steps.sort_by_key(|s| s.phase);
     cx.must_hold();
@@ -447,6 +448,33 @@ impl Context<'_> {
             self.out.results.push(b);
         }
         Ok(())
+    }
+
+    /// Leaves out steps whose results nobody reads: what an operator offers in two shapes (a list and a condition on
+    /// elements) is computed in the one that its form took.
+    fn drop_unread(&mut self) {
+        let mut read = vec![false; self.out.buffers.len()];
+        for b in &self.out.results {
+            read[b.index()] = true;
+        }
+        let mut kept: Vec<Step> = Vec::new();
+        for step in std::mem::take(&mut self.out.steps).into_iter().rev() {
+            match &step.action {
+                Action::Run { program, buffers, .. } => {
+                    let of = |role: Role| {
+                        program.tensors.iter().zip(buffers).filter(move |(t, _)| t.role == role).map(|(_, b)| b.index())
+                    };
+                    if !of(Role::Output).any(|b| read[b]) {
+                        continue;
+                    }
+                    of(Role::Input).for_each(|b| read[b] = true);
+                }
+                Action::CheckIds { ids, .. } => read[ids.index()] = true,
+            }
+            kept.push(step);
+        }
+        kept.reverse();
+        self.out.steps = kept;
     }
 
     /// Weights that the run phase reads as they are: copied by the bind phase, so that runs need no weight file.

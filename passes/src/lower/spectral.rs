@@ -245,6 +245,7 @@ impl Transform {
             data: Vec::new(),
             position: i,
             row_step: RowStep::None,
+            listed: None,
             factors: None,
             special: None,
         }

@@ -69,7 +69,22 @@ pub fn agrees(text: &str, tokens: usize, form: &str, random: &mut Random) {
 }
 
 /// Runs a program at some lengths in a form and compares it with the reference.
+#[allow(dead_code, reason = "not every test of a form needs it")]
 pub fn agrees_at(text: &str, values: DimValues, form: &str, random: &mut Random) {
+    let marks = |shape: &[usize], random: &mut Random| {
+        Tensor::from_fn(Kind::Bool, shape, |_| Scalar::Bool(random.next().is_multiple_of(2)))
+    };
+    agrees_with(text, values, form, random, &marks);
+}
+
+/// The same with booleans of one's own making.
+pub fn agrees_with(
+    text: &str,
+    values: DimValues,
+    form: &str,
+    random: &mut Random,
+    marks: &dyn Fn(&[usize], &mut Random) -> Tensor,
+) {
     let program = mixc_ir::verify::check(text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
     let mut tolerance: f64 = 1e-5;
     let inputs: Vec<Tensor> = program
@@ -81,6 +96,11 @@ pub fn agrees_at(text: &str, values: DimValues, form: &str, random: &mut Random)
                 let shape: Vec<usize> =
                     program.ty(*v).dims().iter().filter_map(|d| d.as_constant()).map(|n| n as usize).collect();
                 return Tensor::from_fn(Kind::Int, &shape, |_| Scalar::Int(random.next() as i64 % 2500));
+            }
+            if dtype == DType::Bool {
+                let shape: Vec<usize> =
+                    program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
+                return marks(&shape, random);
             }
             tolerance = tolerance.max(if dtype == DType::BF16 {
                 2e-2

@@ -1,0 +1,428 @@
+//! Softmax attention over the key blocks that a list names for every block of rows: what is not listed is never visited,
+//! so that the work is that of the blocks present and not of all there are.
+//!
+//! Lists come from a mask of blocks, by a program that moves the numbers of the marked blocks of each row to the front
+//! (from bind time on where the mask is a constant or a weight), or from a search ([`super::tree_top_k`]), which also
+//! keeps ranges of keys besides. Narrow blocks are gathered, several to a tile.
+
+use super::blocks::{self, RowBlock};
+use super::flash::{FEATURES, LEAST, fold_scale, inner_capacity, local_mix, normalised, reads, whole};
+use super::reduce::by_row;
+use super::{Apply, ApplyForm, Write, buffers_of, capacity, open};
+use crate::lower::lambda::axis_var;
+use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, axes, axis, batched, guard_loads};
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
+use mixc_ir::expr::{COL, Expr, Node, ROW, TileId, Unary};
+use mixc_ir::lowered::{BufferId, Place};
+use mixc_ir::support::Condition;
+use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
+
+/// The form.
+pub static FORM: ApplyForm = ApplyForm {
+    name: "block_sparse",
+    applies: |_, a| {
+        let softmax = a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::Softmax { .. });
+        softmax && !a.channelwise && (a.mix.listed.is_some() || marked(&a.mix).is_some())
+    },
+    open: |cx, apply, shape, dtype| {
+        let listed = match &apply.mix.listed {
+            Some(listed) => (**listed).clone(),
+            None => lists(cx, &apply.mix)?,
+        };
+        Ok(open(BlockSparse { apply: apply.clone(), listed }, dtype, shape.to_vec()))
+    },
+};
+
+/// The share of the blocks of a mask that is reckoned to be marked where the mask is data: masks of blocks are written
+/// where most of them are absent (the tree searches and strided patterns that the literature measures keep 1/4 or less).
+const TYPICAL_SHARE: f64 = 0.25;
+
+/// The share of blocks that are visited: counted in a constant mask, [`TYPICAL_SHARE`] of one that is data. Lists of a
+/// search have their length, which programs show.
+pub fn visited_share(cx: &Context<'_>, a: &Apply) -> f64 {
+    if a.mix.listed.is_some() {
+        return 1.0;
+    }
+    let Some((mask, ..)) = marked(&a.mix) else { return 1.0 };
+    match buffers_of(&mask.body).first().map(|b| &cx.out.buffer(*b).place) {
+        Some(Place::Constant(marks)) if !marks.is_empty() => {
+            marks.iter().filter(|m| **m != 0.0).count() as f64 / marks.len() as f64
+        }
+        _ => TYPICAL_SHARE,
+    }
+}
+
+/// Key blocks by block of rows.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// `[batch of its own.., row blocks, places]`: the number of a key block, each at most once, below 0 where there is
+    /// none.
+    pub list: Lambda,
+    /// `[batch of its own.., row blocks, 1]`: places that need looking at; without it, all.
+    pub count: Option<Lambda>,
+    /// Rows of a block.
+    pub block_q: i64,
+    /// Keys of a block.
+    pub block_k: i64,
+    /// The part of the support that says what is listed or kept besides, over the operator's axes; it holds of what the
+    /// loops visit.
+    pub chosen: Expr,
+    /// Keys kept besides.
+    pub besides: Option<Besides>,
+}
+
+/// Keys that are kept whatever is listed.
+#[derive(Clone, Debug)]
+pub struct Besides {
+    /// So many first keys.
+    pub sink: Expr,
+    /// So many latest keys of each row.
+    pub window: Expr,
+}
+
+impl Listed {
+    /// The same with expressions over other axes.
+    pub fn mapped(mut self, at: &dyn Fn(&Expr) -> Expr) -> Listed {
+        self.chosen = at(&self.chosen);
+        self
+    }
+}
+
+/// The mask of blocks that bounds every region of the support: `[batch of its own.., row blocks, key blocks]`, rows and
+/// columns of a block.
+fn marked(m: &Mix) -> Option<(&Lambda, i64, i64)> {
+    let (first, others) = m.structure.support.regions.split_first()?;
+    first.iter().find_map(|c| match c {
+        Condition::Blocks { mask, rows, cols } if others.iter().all(|r| r.contains(c)) => {
+            let (_, mask) = m.data.iter().find(|(v, _)| v == mask)?;
+            (*rows > 0 && *cols > 0).then_some((mask, *rows, *cols))
+        }
+        _ => None,
+    })
+}
+
+/// The lists of a mask of blocks.
+fn lists(cx: &mut Context<'_>, m: &Mix) -> Result<Listed, Failure> {
+    let Some((mask, block_q, block_k)) = marked(m) else { return Err(cx.fail("the support has no mask of blocks")) };
+    let mask = mask.clone();
+    let failure = |cx: &Context<'_>, e| cx.dim_failure(e);
+    let row_blocks = m.ty.rows.ceil_div(block_q).map_err(|e| failure(cx, e))?;
+    let key_blocks = m.ty.cols.ceil_div(block_k).map_err(|e| failure(cx, e))?;
+    let own = mask.shape.len().saturating_sub(2);
+    // A mask may be broadcast along either axis.
+    let at = |k: usize, e: Expr| if mask.shape[k].is(1) { Expr::int(0) } else { e };
+    let mut index = axes(own);
+    index.extend([at(own, axis(own)), at(own + 1, axis(own + 1))]);
+    let mut shape = mask.shape[..own].to_vec();
+    shape.extend([row_blocks, key_blocks.clone()]);
+    let marks = Lambda { dtype: DType::Bool, shape: shape.clone(), body: mask.at(&index) };
+    let reads = buffers_of(&mask.body);
+    let list = cx.target(DType::I64, &shape, &reads);
+    shape[own + 1] = Dim::constant(1);
+    let count = cx.target(DType::I64, &shape, &reads);
+    let mut s = Scribe::new("block_lists");
+    let [list_out, count_out] = [list, count].map(|b| s.output(cx, b));
+    let marks = s.local_lambda(cx, &marks);
+    let width = capacity(cx, &key_blocks, mixc_ir::tile::MAX_AXIS);
+    if cx.most(&key_blocks) > width as i64 {
+        return Err(cx.fail(format!("lists of up to {} key blocks", cx.most(&key_blocks))));
+    }
+    let mut batch = s.grid_over(&marks.shape[..own]);
+    let (i0, rows) = s.grid_blocks("rows", &marks.shape[own], capacity(cx, &marks.shape[own], 16));
+    batch.push(i0 + Expr::from(ROW));
+    let (cols, one) = (whole(&key_blocks, width), Extent::fixed(1));
+    let at = |last: Expr| [batch.clone(), vec![last]].concat();
+    let b = &mut s.b;
+    let mark = Expr::select(marks.at(&at(Expr::from(COL))), Expr::float(1.0), Expr::float(0.0));
+    let mark = b.map("mark", TileType::F32, &rows, &cols, mark);
+    // Whole numbers below 2^16: exact.
+    let upto = b.scan("upto", Combine::Sum, Axis::Cols, false, mark);
+    let number = b.reduce("number", Combine::Sum, Axis::Cols, mark);
+    // Marked blocks first, in order, then places without a block.
+    let is_marked = || Expr::compare(mixc_ir::expr::Compare::Gt, Expr::tile(mark), Expr::float(0.0));
+    let before = Expr::tile(upto).to_int();
+    let absent = by_row(number).to_int() + Expr::from(COL) - before.clone();
+    let place = Expr::select(is_marked(), before - Expr::int(1), absent);
+    let place = b.map("place", TileType::I64, &rows, &cols, place);
+    let block = Expr::select(is_marked(), Expr::from(COL), Expr::int(-1));
+    b.store(list_out, at(Expr::tile(place)), block, &rows, &cols);
+    b.store(count_out, at(Expr::int(0)), Expr::tile(number).to_int(), &rows, &one);
+    s.finish(cx, "block_sparse")?;
+    let i = axis(m.rank()).floor_div(block_q);
+    let j = axis(m.rank() + 1).floor_div(block_k);
+    let tail: Vec<Expr> = [i, j].into_iter().enumerate().map(|(k, e)| at_axis(&mask, own + k, e)).collect();
+    let chosen = batched(&mask, &m.ty.batch, &axes(m.rank()), &tail);
+    Ok(Listed { list: cx.stored(list), count: Some(cx.stored(count)), block_q, block_k, chosen, besides: None })
+}
+
+/// The index along axis `k`, which may be broadcast.
+fn at_axis(l: &Lambda, k: usize, e: Expr) -> Expr {
+    if l.shape[k].is(1) { Expr::int(0) } else { e }
+}
+
+/// Queries of a block at most; keys of a tile at most, and at least where blocks are narrower.
+const QUERIES: usize = 64;
+const KEYS: i64 = 256;
+const GATHERED: i64 = 64;
+
+#[derive(Debug)]
+struct BlockSparse {
+    apply: Apply,
+    listed: Listed,
+}
+
+impl Write for BlockSparse {
+    fn form(&self) -> &'static str {
+        "block_sparse"
+    }
+
+    fn reads(&self) -> Vec<BufferId> {
+        let mut found = reads(&self.apply);
+        found.extend(buffers_of(&self.listed.list.body));
+        found.extend(self.listed.count.iter().flat_map(|l| buffers_of(&l.body)));
+        found
+    }
+
+    fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
+        let (a, listed) = (&self.apply, &self.listed);
+        // Conditions that the lists make true cost nothing in the loops.
+        let chosen = |e: &Expr| (*e == listed.chosen).then(|| Expr::bool(true));
+        let plain = Mix { support: a.mix.support.rewrite(&mut |e| chosen(e)), ..a.mix.clone() };
+        let depth = inner_capacity(cx, &plain)?;
+        let mut s = Scribe::new("block_sparse");
+        let tensor = s.output(cx, out);
+        let ty = TileType::of(plain.ty.dtype);
+        let (mix, x) = (local_mix(cx, &mut s, &plain), s.local_lambda(cx, &a.x));
+        let list = s.local_lambda(cx, &listed.list);
+        let count = listed.count.as_ref().map(|l| s.local_lambda(cx, l));
+        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let out_batch = s.grid_over(&a.batch);
+        let batch = crate::lower::batch_index(&mix.ty.batch, &a.batch, &out_batch);
+        let (d0, width) = s.grid_blocks("d", &features, capacity(cx, &features, FEATURES));
+        let number = s.b.grid("block", Expr::from(&mix.ty.rows).ceil_div(listed.block_q));
+        let bq = capacity(cx, &mix.ty.rows, QUERIES).min(usize::try_from(listed.block_q).unwrap_or(QUERIES));
+        s.b.knob("bq", bq);
+        let first = number.clone() * Expr::int(listed.block_q);
+        let end_of_block = (first.clone() + Expr::int(listed.block_q)).min(Expr::from(&mix.ty.rows));
+        let i0 = if bq as i64 >= listed.block_q.min(cx.most(&mix.ty.rows)) {
+            first
+        } else {
+            first + s.b.grid("iq", Expr::int(listed.block_q).ceil_div(bq as i64)) * Expr::int(bq as i64)
+        };
+        let rows = Extent::block(bq, i0.clone(), end_of_block);
+        let one = Extent::fixed(1);
+        let sink = match &mix.row_step {
+            RowStep::Softmax { sink: Some(l) } => Some(batched(l, &mix.ty.batch, &batch, &[])),
+            _ => None,
+        };
+        let keys = blocks::key_condition(&mix);
+        let b = &mut s.b;
+        let l0 = b.map("l", ty, &rows, &one, Expr::float(if sink.is_some() { 1.0 } else { 0.0 }));
+        let m0 = b.map("m", ty, &rows, &one, sink.unwrap_or(Expr::float(LEAST)));
+        let o0 = b.map("o", ty, &rows, &width, Expr::float(0.0));
+        let queries = super::flash::Scores::queries(b, &mix, &batch, &i0, &rows, ty, depth);
+        let row = i0.clone() + Expr::from(ROW);
+        let turn = Turn {
+            keys: Keys { mix: &mix, keys: &keys, batch: &batch, row: &row, rows: &rows, queries: &queries, depth, ty },
+            width: &width,
+            value: &|key, feature| batched(&x, &a.batch, &out_batch, &[key, d0.clone() + feature]),
+        };
+        let recent = |window: &Expr| {
+            let back = mix.position.clone() - mix.j();
+            Expr::int(0).le(back.clone()).and(back.lt(window.clone()))
+        };
+        let aside = match &listed.besides {
+            Some(k) => {
+                Expr::select(mix.j().lt(k.sink.clone()).or(recent(&k.window)), Expr::bool(false), mix.support.clone())
+            }
+            None => mix.support.clone(),
+        };
+        let block_k = listed.block_k;
+        let total = Expr::from(&mix.ty.cols);
+        let divides = mix.ty.cols.as_constant().is_some_and(|n| n % block_k == 0);
+        let block_at = |place: Expr| batched(&list, &mix.ty.batch, &batch, &[number.clone(), place]);
+        let places = Expr::from(&list.shape[list.shape.len() - 1]);
+        let to = match &count {
+            Some(l) => batched(l, &mix.ty.batch, &batch, &[number.clone(), Expr::int(0)]).min(places.clone()),
+            None => places.clone(),
+        };
+        let mut state = vec![m0, l0, o0];
+        if block_k < GATHERED && listed.count.is_none() {
+            // Several blocks a tile.
+            let together = (GATHERED + block_k - 1) / block_k;
+            let tile = usize::try_from(together * block_k).unwrap_or(1);
+            state = b.for_blocks(
+                Expr::int(0),
+                to,
+                together as usize,
+                |_| None,
+                &state,
+                |b, p0, carried| {
+                    let left = (places.clone() - p0.clone()) * Expr::int(block_k);
+                    let cols = Extent { cap: tile, count: left.min(tile as i64).max(0) };
+                    let key = |within: Expr| {
+                        let block = block_at(p0.clone() + within.clone().floor_div(block_k));
+                        block * Expr::int(block_k) + within.modulo(block_k)
+                    };
+                    let inside = |key: &Expr| Expr::int(0).le(key.clone()).and(key.clone().lt(total.clone()));
+                    turn.write(b, &key, &cols, &aside, &inside, carried)
+                },
+            );
+        } else {
+            let when = |place: &Expr| Some(Expr::int(0).le(block_at(place.clone())));
+            state = b.for_blocks(Expr::int(0), to, 1, when, &state, |b, place, carried| {
+                let block = block_at(place.clone()) * Expr::int(block_k);
+                let inside = |key: &Expr| if divides { Expr::bool(true) } else { key.clone().lt(total.clone()) };
+                if block_k <= KEYS {
+                    let key = |within: Expr| block.clone() + within;
+                    return turn.write(b, &key, &Extent::fixed(block_k as usize), &aside, &inside, carried);
+                }
+                let exists = |part: &Expr| Some((block.clone() + part.clone()).lt(total.clone()));
+                b.for_blocks(Expr::int(0), Expr::int(block_k), KEYS as usize, exists, carried, |b, part, carried| {
+                    let key = |within: Expr| block.clone() + part.clone() + within;
+                    let cols = Extent::block(KEYS as usize, part.clone(), Expr::int(block_k));
+                    turn.write(b, &key, &cols, &aside, &inside, carried)
+                })
+            });
+        }
+        if let Some(besides) = &listed.besides {
+            let bk = capacity(cx, &mix.ty.cols, KEYS as usize);
+            let sink = besides.sink.clone().min(total.clone());
+            let mut range = |b: &mut TileBuilder, from: Expr, to: Expr, counted: Expr, support: &Expr| {
+                state = b.for_blocks(
+                    from,
+                    to,
+                    bk,
+                    |_| None,
+                    &state,
+                    |b, j0, carried| {
+                        let key = |within: Expr| j0.clone() + within;
+                        let cols = Extent::block(bk, j0.clone(), counted);
+                        turn.write(b, &key, &cols, support, &|_| Expr::bool(true), carried)
+                    },
+                );
+            };
+            range(b, Expr::int(0), sink.clone(), sink.clone(), &mix.support);
+            let block = RowBlock { first: i0.clone(), last: i0.clone() + rows.count.clone() - Expr::int(1) };
+            let at = |row: &Expr| mix.position.with_var(axis_var(mix.rank()), row);
+            let from = (at(&block.first) - besides.window.clone() + Expr::int(1)).max(sink);
+            let to = (at(&block.last) + Expr::int(1)).min(total.clone());
+            let counted = blocks::counted_to(&mix, &to);
+            range(b, from, to, counted, &mix.support.clone().and(recent(&besides.window)));
+        }
+        let at = [out_batch.clone(), vec![i0.clone() + Expr::from(ROW), d0.clone() + Expr::from(COL)]].concat();
+        end.store(cx, &mut s, tensor, &at, normalised(state[1], state[2]), &rows, &width);
+        s.finish(cx, self.form())
+    }
+}
+
+/// Rows of an operator, with what their elements at keys from a list are made of.
+pub struct Keys<'a> {
+    /// The operator, local.
+    pub mix: &'a Mix,
+    /// Which keys may be read, over the operator's axes.
+    pub keys: &'a Expr,
+    /// Batch index.
+    pub batch: &'a [Expr],
+    /// The row at a tile's row.
+    pub row: &'a Expr,
+    /// Rows.
+    pub rows: &'a Extent,
+    /// Query tiles of the products, scaled by what the expression multiplies the only product with.
+    pub queries: &'a [TileId],
+    /// Features of a query at most.
+    pub depth: usize,
+    /// Element type of the tiles.
+    pub ty: TileType,
+}
+
+impl Keys<'_> {
+    /// What the rows of a tile hold for the keys `key(ROW)`, read where there is such a key. `of` names the key by the
+    /// operator's column axis, so that guards name it before it is looked up in a list.
+    fn read(&self, of: Expr, key: &dyn Fn(Expr) -> Expr, inside: &dyn Fn(&Expr) -> Expr) -> Expr {
+        let column = axis_var(self.mix.rank() + 1);
+        let name = Expr::from(column);
+        let condition = inside(&name).and(blocks::at(self.mix, self.keys, self.batch, &Expr::int(0), &name));
+        let guarded = match (condition.as_bool(), of.node()) {
+            (Some(true), _) => of,
+            (_, Node::Load(l)) if l.guard.is_none() => guard_loads(&of, &condition),
+            _ => Expr::select(condition.clone(), guard_loads(&of, &condition), Expr::float(0.0)),
+        };
+        guarded.with_var(column, &key(Expr::from(ROW)))
+    }
+
+    /// The scores of the keys `key(0..cols)`, minus infinity where `inside` does not hold of a key or `support` lacks it.
+    pub fn scores(
+        &self,
+        b: &mut TileBuilder,
+        key: &dyn Fn(Expr) -> Expr,
+        cols: &Extent,
+        support: &Expr,
+        inside: &dyn Fn(&Expr) -> Expr,
+    ) -> TileId {
+        let (mix, ty) = (self.mix, self.ty);
+        let column = axis_var(mix.rank() + 1);
+        let col = Expr::from(column);
+        let products: Vec<Expr> = mix
+            .products
+            .iter()
+            .zip(self.queries)
+            .map(|(p, q)| {
+                let r = p.k.shape.last().cloned().unwrap_or_default();
+                let k = batched(&p.k, &mix.ty.batch, self.batch, &[col.clone(), Expr::from(COL)]);
+                let k = b.map("k", ty, cols, &whole(&r, self.depth), self.read(k, key, inside));
+                Expr::tile(b.dot("s", ty, *q, Matrix::transposed(k), None))
+            })
+            .collect();
+        let value = fold_scale(mix).map_or_else(|| mix.value.clone(), |(_, rest)| rest);
+        let value = blocks::at(mix, &value, self.batch, self.row, &col).with_args(&products);
+        let supported = blocks::at(mix, support, self.batch, self.row, &col);
+        let least = Expr::float(f64::NEG_INFINITY);
+        let value = match inside(&col) {
+            all if all.as_bool() == Some(true) && supported.as_bool() == Some(true) => value,
+            all if all.as_bool() == Some(true) => Expr::select(supported, value, least),
+            // Biases and masks are read where there is such a key.
+            inside => {
+                let present = inside.clone().and(guard_loads(&supported, &inside));
+                Expr::select(present, guard_loads(&value, &inside), least)
+            }
+        };
+        b.map("e", ty, self.rows, cols, value.with_var(column, &key(Expr::from(COL))))
+    }
+}
+
+/// A block of queries, with what a turn over some keys needs.
+struct Turn<'a> {
+    keys: Keys<'a>,
+    width: &'a Extent,
+    /// The value of a key and a feature of the block.
+    value: &'a dyn Fn(Expr, Expr) -> Expr,
+}
+
+impl Turn<'_> {
+    /// Online softmax over the keys `key(0..cols)` of which `inside` holds, as far as `support` has them.
+    fn write(
+        &self,
+        b: &mut TileBuilder,
+        key: &dyn Fn(Expr) -> Expr,
+        cols: &Extent,
+        support: &Expr,
+        inside: &dyn Fn(&Expr) -> Expr,
+        carried: &[TileId],
+    ) -> Vec<TileId> {
+        let (ty, rows, one) = (self.keys.ty, self.keys.rows, Extent::fixed(1));
+        let e = self.keys.scores(b, key, cols, support, inside);
+        let (m, l, o) = (carried[0], carried[1], carried[2]);
+        let most = b.reduce("most", Combine::Max, Axis::Cols, e);
+        let m1 = b.map("m1", ty, rows, &one, Expr::tile(m).max(Expr::tile(most)));
+        let p = b.map("p", ty, rows, cols, (Expr::tile(e) - by_row(m1)).apply(Unary::Exp));
+        let c = b.map("c", ty, rows, &one, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
+        let sum = b.reduce("sum", Combine::Sum, Axis::Cols, p);
+        let l1 = b.map("l1", ty, rows, &one, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
+        let scaled = b.map("scaled", ty, rows, self.width, Expr::tile(o) * by_row(c));
+        let v = (self.value)(axis(self.keys.mix.rank() + 1), Expr::from(COL));
+        let v = b.map("v", ty, cols, self.width, self.keys.read(v, key, inside));
+        vec![m1, l1, b.dot("o1", ty, p, v, Some(scaled))]
+    }
+}
