@@ -103,12 +103,12 @@ fn rounds_that_ask_for_few_scores_form_no_others() {
     ];
     let mut asked = 0;
     for (n, attrs) in attrs.into_iter().enumerate() {
-        let text = program(607, 607, ["", "2, "][n % 2], ["causal", ""][n / 2], attrs);
-        let names = run(&text, [607, 607], 6, &mut state);
+        let text = program(331, 331, ["", "2, "][n % 2], ["causal", ""][n / 2], attrs);
+        let names = run(&text, [331, 331], 6, &mut state);
         asked += usize::from(names.iter().any(|name| name == "tree_scores"));
         assert!(names.iter().any(|name| name == "block_sparse"), "{names:?}");
     }
-    assert!(asked >= 2, "{asked}");
+    assert!(asked >= 1, "{asked}");
 }
 
 #[test]

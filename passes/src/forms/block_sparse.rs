@@ -270,7 +270,8 @@ impl Write for BlockSparse {
                 },
             );
         } else {
-            let when = |place: &Expr| Some(Expr::int(0).le(block_at(place.clone())));
+            let all = count.is_some();
+            let when = |place: &Expr| (!all).then(|| Expr::int(0).le(block_at(place.clone())));
             state = b.for_blocks(Expr::int(0), to, 1, when, &state, |b, place, carried| {
                 let block = block_at(place.clone()) * Expr::int(block_k);
                 let inside = |key: &Expr| if divides { Expr::bool(true) } else { key.clone().lt(total.clone()) };
