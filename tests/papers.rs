@@ -9,7 +9,7 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("chimera", 515, &["scan_2d"]),
     ("fnet", 512, &["fft"]),
     ("gated_deltanet", 2048, &["chunked_delta"]),
-    ("hip", 4096, &["tree_top_k", "flash|split_keys"]),
+    ("hip", 4096, &["tree_top_k", "block_sparse"]),
     ("m2", 3, &["monarch"]),
     ("m2_bert", 8192, &["fft_convolution"]),
     ("mamba", 2048, &["recurrent_scan"]),

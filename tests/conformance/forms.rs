@@ -20,7 +20,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_bias", &["flash"], &[]),
     ("attention_big_logits", &["flash"], &[]),
     ("attention_block", &["flash"], &[]),
-    ("attention_block_sparse", &["flash"], &[]),
+    ("attention_block_sparse", &["block_sparse"], &[]),
     ("attention_causal", &["flash"], &[]),
     ("attention_decode", &["flash"], &[]),
     ("attention_dilated", &["flash"], &[]),

@@ -12,9 +12,9 @@
 //! What the support lacks is stored as minus infinity without being computed.
 
 use super::blocks::{self, Columns, RowBlock};
-use super::flash::{LEAST, Rows, local_mix, normalised, whole};
+use super::flash::{self, LEAST, Rows, inner_capacity, local_mix, normalised, whole};
 use super::reduce::by_row;
-use super::{ApplyForm, Write, capacity, open};
+use super::{Apply, ApplyForm, Write, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, batch_index, batched};
 use mixc_ir::expr::{COL, Expr, ROW, TileId, Unary};
 use mixc_ir::lowered::BufferId;
@@ -23,12 +23,25 @@ use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
     name: "blocked",
-    applies: |_, a| !a.channelwise && a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::Softmax { .. }),
+    applies,
     open: |cx, apply, shape, dtype| {
         let rows = Rows::new(cx, apply)?;
         Ok(open(Blocked { rows }, dtype, shape.to_vec()))
     },
 };
+
+/// Most bytes of scores, where flash attention could do without.
+const MOST_BYTES: i64 = 1 << 30;
+
+/// Whether flash attention takes these operators, and does worse: where its output holds all features it forms scores
+/// once as well, and the memory of all scores is not spent for nothing.
+fn applies(cx: &Context<'_>, a: &Apply) -> bool {
+    let plain = !a.channelwise && a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::Softmax { .. });
+    let wide = a.x.shape.last().is_some_and(|d| cx.most(d) > flash::FEATURES as i64);
+    let bytes = a.mix.shape().iter().fold(4, |n: i64, d| n.saturating_mul(cx.most(d).max(0)));
+    let wanted = cx.settings.force_form.as_deref() == Some("blocked");
+    plain && (wanted || inner_capacity(cx, &a.mix).is_err() || (wide && bytes <= MOST_BYTES))
+}
 
 /// Queries of a block.
 const QUERIES: usize = 64;

@@ -6,6 +6,7 @@
 //! before somebody needs it stored.
 
 mod conv1d;
+mod factors;
 pub mod lambda;
 mod mixing;
 mod program;
@@ -15,8 +16,9 @@ mod shift_invariant;
 mod spectral;
 mod tensors;
 
+pub use factors::{BlockFactor, Factors};
 pub use lambda::{Lambda, axes, axis, axis_var};
-pub use mixing::{BlockFactor, Factors, Mix, RowStep, Special, batch_index, batched, materialise};
+pub use mixing::{Mix, RowStep, Special, batch_index, batched, materialise};
 pub use program::Scribe;
 pub use semiseparable::Semiseparable;
 pub use separable::{Diagonal, Separable, separate};
