@@ -157,6 +157,10 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
     let (mut data, mut inherited) = (Vec::new(), Vec::new());
     for v in node.operands.iter().flatten() {
         if cx.source.ty(*v).as_tensor().is_some() {
+            // Its support is full: nothing asks for its tensors.
+            if op.name == "gram" {
+                continue;
+            }
             let mut l = cx.read_stored(*v)?;
             if op.name == "mask_lengths" {
                 // Over the first of the batch dims that the operator has now, whatever is put before them later.
@@ -224,7 +228,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
     };
     Ok(match op.name {
         "gram" => {
-            let (q, k) = (cx.read_stored(cx.operand(node, 0)?)?, cx.read_stored(cx.operand(node, 1)?)?);
+            let (q, k) = (cx.read_factor(cx.operand(node, 0)?)?, cx.read_factor(cx.operand(node, 1)?)?);
             let scale = number(cx, "scale", 1.0)?;
             let product = Expr::arg(0);
             let value = if scale == 1.0 { product } else { product * Expr::float(scale) };

@@ -326,7 +326,31 @@ impl Context<'_> {
 
     /// Tokens for a form that reads each element a few times: as they are when cheap, stored when costly.
     pub fn stored_or_generated(&mut self, l: &Lambda) -> Result<Lambda, Failure> {
-        if l.cost() <= 8 { Ok(l.clone()) } else { self.stored_lambda(l) }
+        if l.cost() <= 8 || self.is_outgrown(l) { Ok(l.clone()) } else { self.stored_lambda(l) }
+    }
+
+    /// A value for inner products, whose elements are read many times: in memory, but where it is all pairs of something
+    /// much smaller, which are made as they are read.
+    pub fn read_factor(&mut self, v: ValueId) -> Result<Lambda, Failure> {
+        let l = self.read(v)?;
+        if self.is_outgrown(&l) { Ok(l) } else { self.read_stored(v) }
+    }
+
+    /// Whether a function of the index takes many times the memory of what it is made of and little work an element: pairs
+    /// of tokens, T^2 of T.
+    fn is_outgrown(&self, l: &Lambda) -> bool {
+        // Work of some products with their index arithmetic, little beside an inner product; and a growth that is more
+        // than that of heads which share a few tensors.
+        const WORK: usize = 24;
+        const GROWTH: f64 = 16.0;
+        let bytes = |dtype: DType, shape: &[Dim]| {
+            shape.iter().map(|d| self.typical(d) as f64).product::<f64>() * dtype.bytes() as f64
+        };
+        let mut reads = forms::buffers_of(&l.body);
+        reads.sort();
+        reads.dedup();
+        let sources = reads.iter().map(|b| self.out.buffer(*b)).map(|b| bytes(b.dtype, &b.shape)).sum::<f64>();
+        !reads.is_empty() && l.cost() <= WORK && bytes(l.dtype, &l.shape) > GROWTH * sources
     }
 
     /// A value as an operator.
