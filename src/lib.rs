@@ -23,6 +23,7 @@ pub mod import;
 pub mod inputs;
 pub mod kernels;
 pub mod page;
+pub mod variants;
 pub mod weights;
 
 mod error;
@@ -33,6 +34,7 @@ mod shapes;
 mod target;
 
 pub use error::Error;
+pub use mixc_backends::cpu::pool::Pool;
 pub use mixc_ir as ir;
 pub use mixc_ir::tensor::Blob;
 pub use mixc_tuner::measure;

@@ -1,6 +1,7 @@
 //! What is written in one way or in another runs in one form: operands transposed, factors folded in or written beside,
 //! masks in one operation or in several, the named layer or its definition.
 
+use mixc::explain::SMALL_WORK;
 use mixc::{Model, Request, Runner, ShapeArg, Target, inputs};
 use std::path::Path;
 
@@ -124,9 +125,6 @@ const GROUPS: &[Group] = &[
         ],
     },
 ];
-
-/// Forms that compute tensors element by element or row by row.
-const SMALL_WORK: [&str; 4] = ["map", "layout", "reduce", "norm"];
 
 fn model(body: &str) -> Result<Model, String> {
     let body = body.replace("%z = splat", "const %z = splat");

@@ -29,6 +29,9 @@ pub struct Machine {
     pub special: f64,
     /// Other elementwise operations in f32 a second and thread.
     pub other: f64,
+    /// Elements a second and thread that are computed one by one, because integers in them are no linear functions of
+    /// the position: quotients and remainders in indices and conditions.
+    pub scalar: f64,
     /// Seconds to start a tile operation: a call, loop set-up and edges.
     pub step: f64,
     /// Seconds to hand a program to the threads and wait for the last.
@@ -62,6 +65,8 @@ impl Machine {
             special: 9e9,
             // Half the flops of the FMA peak: one operation where an FMA counts two.
             other: 58.5e9,
+            // Measured 4 to 6 ns an element: signs of Walsh-Hadamard matrices, elements of Monarch matrices.
+            scalar: 2e8,
             // About 35 cycles.
             step: 1e-8,
             // A spinning pool, measured below a microsecond.

@@ -5,7 +5,8 @@ use clap::Args;
 use mixc::explain::explain;
 use mixc::kernels::{Kernel, kernels};
 use mixc::measure::{Effort, Timing, measure};
-use mixc::{Error, Target};
+use mixc::variants::{Variant, variants};
+use mixc::{Blob, Error, Pool, Target};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub struct Bench {
     /// Runs at least
     #[arg(long, default_value_t = 9)]
     runs: usize,
+    /// Time the model in every form that applies to it too
+    #[arg(long)]
+    all_forms: bool,
     #[command(flatten)]
     compiling: Compiling,
 }
@@ -57,11 +61,15 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
         let timing = measure(&mut [&mut once], short)?[0];
         timed.push((k, timing));
     }
+    let threads = pool.as_ref().map_or(1, |p| p.threads());
+    let compared = match c.all_forms {
+        true => all_forms(variants(&model, &target, &request, stages, &dims, threads)?, &inputs, &dims, &pool, effort)?,
+        false => Vec::new(),
+    };
     let e = explain(stages, &request, &c.compiling.target);
     let flops: f64 = e.kernels.iter().map(|k| k.flops).sum();
     let bytes: f64 = e.kernels.iter().map(|k| k.bytes_bound).sum();
     let (gflops, gbs) = (flops / whole.median / 1e6, bytes / whole.median / 1e6);
-    let threads = pool.as_ref().map_or(1, |p| p.threads());
     let peak = mixc::machine().fma / 1e9 * threads as f64;
     let share = |k: &Kernel, t: &Timing| k.bound_ms / threads as f64 / t.median.max(1e-9);
     if c.compiling.format == Format::Json {
@@ -76,11 +84,14 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
                 })
             })
             .collect();
-        let value = serde_json::json!({
+        let mut value = serde_json::json!({
             "model": e.model, "target": e.target, "shape": shape, "threads": threads, "runs": whole.runs,
             "median_ms": whole.median, "min_ms": whole.min, "mad_ms": whole.spread, "gflops": gflops,
             "peak_gflops": peak, "gbs": gbs, "compile_ms": compile_ms, "kernels": kernels,
         });
+        if c.all_forms {
+            value["forms"] = compared.iter().map(|(v, t)| form_json(v, t)).collect();
+        }
         println!("{value}");
         return Ok(());
     }
@@ -115,8 +126,63 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
         ]);
     }
     show(&rows);
+    if c.all_forms {
+        println!();
+        show(&form_rows(&compared));
+    }
     if !common.quiet {
         eprintln!("compiled in {compile_ms:.1} ms; {} runs", whole.runs);
     }
     Ok(())
+}
+
+/// Times the variants in turn on the same inputs.
+fn all_forms(
+    variants: Vec<Variant>,
+    inputs: &[Blob],
+    dims: &mixc::ir::dim::DimValues,
+    pool: &Option<Pool>,
+    effort: Effort,
+) -> Result<Vec<(Variant, Timing)>, Error> {
+    let mut results: Vec<Vec<Blob>> = variants.iter().map(|v| v.runner.result_blobs(dims)).collect();
+    let mut runs: Vec<_> = variants
+        .iter()
+        .zip(&mut results)
+        .map(|(v, results)| move || v.runner.run_into(dims, inputs, results, pool.as_ref()))
+        .collect();
+    let mut candidates: Vec<&mut dyn FnMut() -> Result<(), Error>> = Vec::new();
+    for run in &mut runs {
+        candidates.push(run);
+    }
+    let timings = measure(&mut candidates, effort)?;
+    drop(runs);
+    let mut all: Vec<(Variant, Timing)> = variants.into_iter().zip(timings).collect();
+    all.sort_by(|a, b| a.1.median.total_cmp(&b.1.median));
+    Ok(all)
+}
+
+fn form_json(v: &Variant, t: &Timing) -> serde_json::Value {
+    serde_json::json!({
+        "form": v.form, "forms": v.forms, "median_ms": t.median, "min_ms": t.min, "cost_us": v.predicted_ms * 1e3,
+        "bytes": v.bytes, "chosen": v.chosen,
+    })
+}
+
+/// The fastest first.
+fn form_rows(compared: &[(Variant, Timing)]) -> Vec<Vec<String>> {
+    let heading = ["form", "", "median ms", "min ms", "reckoned ms", "of fastest", "KiB moved"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    let fastest = compared.first().map_or(0.0, |(_, t)| t.median);
+    for (v, t) in compared {
+        rows.push(vec![
+            if v.forms.is_empty() { "elementwise".into() } else { v.forms.join(" + ") },
+            if v.chosen { "chosen" } else { "" }.into(),
+            format!("{:.4}", t.median),
+            format!("{:.4}", t.min),
+            format!("{:.4}", v.predicted_ms),
+            format!("{:.2}", t.median / fastest.max(1e-9)),
+            format!("{:.0}", v.bytes / 1024.0),
+        ]);
+    }
+    rows
 }

@@ -2,10 +2,8 @@
 //! matrix of elements: the form for long sequences is then asked for by name, and gives the expected results too.
 
 use super::{Case, compare, every_case};
+use mixc::explain::SMALL_WORK;
 use mixc::{Request, Target};
-
-/// Forms that compute tensors element by element or row by row; the table is about the others.
-const SMALL_WORK: [&str; 4] = ["map", "layout", "reduce", "norm"];
 
 /// A case, the forms that are chosen for it by cost in order, and forms that apply as well.
 ///
@@ -56,7 +54,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("long_conv", &["direct_convolution"], &["fft_convolution", "monarch_convolution"]),
     ("lora", &["gemm"], &[]),
     ("mlp_block", &["gemm"], &[]),
-    ("monarch", &["dense"], &["monarch"]),
+    ("monarch", &["monarch"], &["dense"]),
     ("norm_attention", &["dense"], &["chunked_scan", "recurrent_scan"]),
     ("pgn", &["gemm"], &[]),
     ("retention", &["dense"], &["chunked_scan", "recurrent_scan"]),
@@ -82,7 +80,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("toeplitz_two_sided", &["direct_convolution"], &["fft_convolution", "monarch_convolution"]),
     ("token_mlp", &["dense"], &[]),
     ("two_block_decoder", &["gemm", "flash"], &[]),
-    ("walsh_hadamard", &["dense"], &["walsh_hadamard"]),
+    ("walsh_hadamard", &["walsh_hadamard"], &["dense"]),
 ];
 
 /// The forms of the kernels in order, each once, without the small work.

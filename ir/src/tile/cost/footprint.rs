@@ -1,7 +1,9 @@
 //! The tiles that a grid point holds at once.
 
+use super::passing::passing;
 use super::terms::{reads, tiles_of};
-use crate::expr::TileId;
+use crate::dim::DimValues;
+use crate::expr::{Expr, Scalar, TileId};
 use crate::tile::{Stmt, TileProgram};
 use std::collections::BTreeMap;
 
@@ -14,15 +16,22 @@ struct Walker<'a> {
     lives: Lives,
 }
 
-/// Most bytes of tiles, at their caps, that are live at one step. What a loop hands on takes one place for the whole
+/// Most bytes of tiles, as large as the first grid point has them, that are live at one step. What a loop hands on takes one place for the whole
 /// loop: the value inside, the next one and the result share it.
 pub(super) fn footprint(program: &TileProgram) -> u64 {
     let mut w = Walker { program, step: 0, lives: Lives::new() };
     w.body(&program.body);
-    let bytes = |t: &TileId| {
-        w.program.tiles.get(t.0 as usize).map_or(0, |tile| {
-            (tile.rows.cap as u64).saturating_mul(tile.cols.cap as u64).saturating_mul(tile.ty.bytes() as u64)
-        })
+    let registers = passing(program);
+    // Dims are numbers by now, and variables begin at 0.
+    let length = |count: &Expr, cap: usize| {
+        let n = count.eval(&DimValues::new(), &mut |_| Scalar::Int(0)).as_int();
+        (cap as u64).min(n.max(0) as u64)
+    };
+    let bytes = |t: &TileId| match w.program.tiles.get(t.0 as usize) {
+        Some(tile) if !registers.contains(t) => length(&tile.rows.count, tile.rows.cap)
+            .saturating_mul(length(&tile.cols.count, tile.cols.cap))
+            .saturating_mul(tile.ty.bytes() as u64),
+        _ => 0,
     };
     let mut changes: BTreeMap<usize, (u64, u64)> = BTreeMap::new();
     for (t, (first, last)) in &w.lives {

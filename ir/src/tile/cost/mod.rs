@@ -10,6 +10,7 @@
 //! reuse between programs.
 
 mod footprint;
+mod passing;
 mod terms;
 mod walk;
 
@@ -64,6 +65,11 @@ pub struct Cost {
     pub steps: f64,
     /// Arithmetic.
     pub flops: Flops,
+    /// Elements of tensors that expressions read and sums that dots read and write, each with an instruction's slot: a
+    /// vector a cycle, as for arithmetic.
+    pub loads: f64,
+    /// Elements that are computed one by one.
+    pub scalar: f64,
     /// Loops: the grid axes, then block loops in the order of the text.
     pub turns: Vec<Turns>,
     /// Reads and writes of tensors.
@@ -101,6 +107,8 @@ pub fn cost(program: &TileProgram, dims: &DimValues) -> Result<Cost, DimError> {
         points: totals.turns.iter().take(concrete.grid.len()).map(|t| t.trips()).product(),
         steps: totals.steps,
         flops: totals.flops,
+        loads: totals.loads,
+        scalar: totals.scalar,
         turns: totals.turns.iter().map(|t| Turns { var: t.var, trips: t.trips(), touched: 0.0 }).collect(),
         accesses: nest
             .accesses
@@ -183,7 +191,8 @@ impl Cost {
         let threads = self.busy(threads);
         let fma = if self.bf16 { machine.fma_bf16 } else { machine.fma };
         let flops = self.flops.fma / fma + self.flops.special / machine.special + self.flops.other / machine.other;
-        (flops + self.steps * machine.step) / threads
+        let elements = self.loads / machine.other + self.scalar / machine.scalar;
+        (flops + elements + self.steps * machine.step) / threads
     }
 
     /// Threads that have work all the time: of 3 points on 2 threads one and a half.

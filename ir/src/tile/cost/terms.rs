@@ -1,5 +1,6 @@
 //! A program as a nest of loops around terms: each a factor times a product of counts.
 
+use super::passing::passing;
 use crate::expr::{Binary, COL, Expr, Kind, Node, Pick, ROW, SlowId, TileId, Unary, Var};
 use crate::tile::{Combine, Extent, Slow, Stmt, TileOp, TileProgram, TileType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,10 @@ pub(super) enum Quantity {
     Fma,
     Special,
     Other,
+    /// Elements of tensors that expressions read.
+    Loads,
+    /// Elements that are computed one by one.
+    Scalar,
     /// Tile operations.
     Steps,
     /// Bytes of tiles.
@@ -69,13 +74,16 @@ struct Builder<'a> {
     around: Vec<(usize, Var)>,
     /// Variables that a tile's elements depend on.
     depends: Vec<BTreeSet<Var>>,
+    /// Tiles that stay in registers.
+    passing: BTreeSet<TileId>,
 }
 
 /// The nest of a program.
 pub(super) fn nest(program: &TileProgram) -> Nest {
     let around = program.grid.iter().enumerate().map(|(k, a)| (k, a.var)).collect();
     let depends = vec![BTreeSet::new(); program.tiles.len()];
-    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends };
+    let passing = passing(program);
+    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends, passing };
     let body = b.body(&program.body);
     Nest { body, accesses: b.accesses, loops: b.loops }
 }
@@ -176,7 +184,9 @@ impl Builder<'_> {
                 let picks = [row, col];
                 let varies = Varies { rows: picks.contains(&&Pick::Row), cols: picks.contains(&&Pick::Col) };
                 let (factor, counts) = (self.tile(*t).2, varies.counts(rows, cols));
-                out.push(Term { quantity: Quantity::Tiles, factor, counts, guard: None });
+                if !self.passing.contains(t) {
+                    out.push(Term { quantity: Quantity::Tiles, factor, counts, guard: None });
+                }
                 varies
             }
             Node::Load(l) => {
@@ -193,6 +203,10 @@ impl Builder<'_> {
                     counts: varies.counts(rows, cols),
                     guard: l.guard.as_ref().map(|g| (g.clone(), rows.clone(), cols.clone())),
                 });
+                // One for every element, also of what only differs from column to column: rows are not kept apart. What
+                // a row has one of is part of the instruction that reads it.
+                let counts = if varies.cols { vec![rows.clone(), cols.clone()] } else { varies.counts(rows, cols) };
+                out.push(Term { quantity: Quantity::Loads, factor: 1.0, counts, guard: None });
                 if let Some(g) = &l.guard {
                     varies = varies.or(self.expr(g, rows, cols, seen, &mut inside));
                 }
@@ -213,7 +227,10 @@ impl Builder<'_> {
                     varies = varies.or(self.expr(part, rows, cols, seen, out));
                 }
                 if let Some(quantity) = class(e, &|n| self.kind(n)) {
-                    out.push(Term { quantity, factor: 1.0, counts: varies.counts(rows, cols), guard: None });
+                    // Columns lie in vectors: a function of the row is computed in each of the row's vectors.
+                    let spread = quantity == Quantity::Special && varies.rows;
+                    let counts = Varies { cols: varies.cols || spread, ..varies }.counts(rows, cols);
+                    out.push(Term { quantity, factor: 1.0, counts, guard: None });
                 }
                 varies
             }
@@ -224,8 +241,37 @@ impl Builder<'_> {
 
     fn whole(&self, t: TileId, out: &mut Vec<Term>) -> (Expr, Expr) {
         let (rows, cols, factor) = self.tile(t);
-        out.push(Term { quantity: Quantity::Tiles, factor, counts: vec![rows.clone(), cols.clone()], guard: None });
+        if !self.passing.contains(&t) {
+            out.push(Term { quantity: Quantity::Tiles, factor, counts: vec![rows.clone(), cols.clone()], guard: None });
+        }
         (rows, cols)
+    }
+
+    /// The terms of an expression that is computed for every element of `rows x cols`.
+    fn elements(&mut self, e: &Expr, rows: &Expr, cols: &Expr, out: &mut Vec<Term>) {
+        self.expr(e, rows, cols, &mut Seen::new(), out);
+        if self.one_by_one(e) {
+            let counts = vec![rows.clone(), cols.clone()];
+            out.push(Term { quantity: Quantity::Scalar, factor: 1.0, counts, guard: None });
+        }
+    }
+
+    /// Whether integers of an expression are no linear functions of the position within the tile.
+    fn one_by_one(&self, e: &Expr) -> bool {
+        let moves = |e: &Expr| e.mentions(ROW) || e.mentions(COL);
+        let mut found = false;
+        e.visit(&mut |n| {
+            if let Node::Binary(op, a, b) = n.node()
+                && a.kind(&|n| self.kind(n)) == Kind::Int
+            {
+                found |= match op {
+                    Binary::Div | Binary::Mod => moves(a) || moves(b),
+                    Binary::Mul => moves(a) && moves(b),
+                    _ => false,
+                };
+            }
+        });
+        found
     }
 
     fn operation(&mut self, results: &[TileId], op: &TileOp) -> Vec<Term> {
@@ -239,7 +285,7 @@ impl Builder<'_> {
             TileOp::Map(e) => {
                 if let Some(t) = results.first() {
                     let (rows, cols, _) = self.tile(*t);
-                    self.expr(e, &rows, &cols, &mut Seen::new(), &mut out);
+                    self.elements(e, &rows, &cols, &mut out);
                 }
                 self.variables(e, &mut on);
             }
@@ -249,8 +295,11 @@ impl Builder<'_> {
                 if let Some(acc) = acc {
                     self.whole(*acc, &mut out);
                 }
+                let passes = 1.0 + f64::from(u8::from(acc.is_some()));
                 let (rows, inner) = if a.transposed { (a_cols, a_rows) } else { (a_rows, a_cols) };
                 let cols = if b.transposed { b_rows } else { b_cols };
+                // The sums leave registers and, where they go on from others, come to them.
+                out.push(work(Quantity::Loads, passes, vec![rows.clone(), cols.clone()]));
                 out.push(work(Quantity::Fma, 2.0, vec![rows, inner, cols]));
             }
             TileOp::Reduce { combine, of, .. } | TileOp::Scan { combine, of, .. } => {
@@ -336,7 +385,7 @@ impl Builder<'_> {
     ) -> Vec<Term> {
         let mut out = vec![Term { quantity: Quantity::Steps, factor: 1.0, counts: Vec::new(), guard: None }];
         let (rows, cols) = (&rows.count, &cols.count);
-        self.expr(value, rows, cols, &mut Seen::new(), &mut out);
+        self.elements(value, rows, cols, &mut out);
         let number = self.access(tensor, true, index);
         out.push(Term {
             quantity: Quantity::Access(number),

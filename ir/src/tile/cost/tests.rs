@@ -1,6 +1,8 @@
 use super::*;
+use crate::dim::Dim;
 use crate::dim::ceil_div;
-use crate::tile::examples;
+use crate::expr::{COL, Expr, ROW, Unary};
+use crate::tile::{Axis, Combine, Extent, TileBuilder, examples};
 
 fn at(values: &[(&str, i64)]) -> DimValues {
     values.iter().map(|(name, n)| ((*name).into(), *n)).collect()
@@ -136,4 +138,42 @@ fn dims_without_values_and_empty_ones() {
     let c = cost(&p, &at(&[("T", 0)])).unwrap();
     assert_eq!((c.points, c.flops.fma, c.moved(), c.compulsory()), (0.0, 0.0, 0.0, 0.0));
     assert!(c.seconds(&Machine::zen4(), 2).is_finite());
+}
+
+/// Sums down the columns of `element` over 8 x 32, of a read tensor.
+fn column_sums(element: impl Fn(Expr) -> Expr) -> Cost {
+    let mut b = TileBuilder::new("sums");
+    let x = b.input("x", DType::F32, &[Dim::constant(8), Dim::constant(32)]);
+    let y = b.output("y", DType::F32, &[Dim::constant(1), Dim::constant(32)]);
+    let (rows, cols, one) = (Extent::fixed(8), Extent::fixed(32), Extent::fixed(1));
+    let read = Expr::load(x, vec![Expr::from(ROW), Expr::from(COL)]);
+    let e = b.map("e", TileType::F32, &rows, &cols, element(read));
+    let sum = b.reduce("sum", Combine::Sum, Axis::Rows, e);
+    b.store(y, vec![Expr::int(0), Expr::from(COL)], Expr::tile(sum), &one, &cols);
+    cost(&b.finish(), &DimValues::new()).unwrap()
+}
+
+#[test]
+fn what_one_pass_hands_on_moves_no_bytes() {
+    let c = column_sums(|x| x);
+    // The map's 8 x 32 elements go from register to register; the sums are written and read.
+    assert_eq!((c.tile_bytes, c.footprint), (2.0 * 4.0 * 32.0, 4 * 32));
+    assert_eq!((c.loads, c.scalar), (256.0, 0.0));
+}
+
+#[test]
+fn remainders_of_positions_make_elements_one_by_one() {
+    let parity = |x: Expr| Expr::select((Expr::from(ROW) + Expr::from(COL)).modulo(2).equals(0), x, Expr::float(0.0));
+    let (plain, slow) = (column_sums(|x| x), column_sums(parity));
+    assert_eq!((plain.scalar, slow.scalar), (0.0, 256.0));
+    let zen = Machine::zen4();
+    assert!(slow.seconds(&zen, 1) > 10.0 * plain.seconds(&zen, 1));
+}
+
+#[test]
+fn functions_of_a_row_are_computed_in_each_of_its_vectors() {
+    let c = column_sums(|x| x * Expr::from(ROW).to_float().apply(Unary::Exp));
+    assert_eq!(c.flops.special, 256.0);
+    let c = column_sums(|x| x * Expr::float(2.0).apply(Unary::Exp));
+    assert!(c.flops.special <= 1.0);
 }

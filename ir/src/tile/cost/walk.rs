@@ -35,6 +35,8 @@ impl LoopTotal {
 pub(super) struct Totals {
     pub flops: Flops,
     pub steps: f64,
+    pub loads: f64,
+    pub scalar: f64,
     pub tile_bytes: f64,
     /// Bytes of each access.
     pub bytes: Vec<f64>,
@@ -58,8 +60,15 @@ pub(super) fn walk(program: &TileProgram, nest: &Nest) -> Totals {
     let total = |var| LoopTotal { var, entered: 0.0, turned: 0.0 };
     let mut turns: Vec<LoopTotal> = program.grid.iter().map(|a| total(a.var)).collect();
     turns.resize(program.grid.len() + nest.loops, total(ROW));
-    let totals =
-        Totals { flops: Flops::default(), steps: 0.0, tile_bytes: 0.0, bytes: vec![0.0; nest.accesses.len()], turns };
+    let totals = Totals {
+        flops: Flops::default(),
+        steps: 0.0,
+        loads: 0.0,
+        scalar: 0.0,
+        tile_bytes: 0.0,
+        bytes: vec![0.0; nest.accesses.len()],
+        turns,
+    };
     let vars = vec![0; program.vars as usize];
     let mut walker = Walker { program, nest, vars, samples: samples as i64, dims: DimValues::new(), totals };
     walker.grid(0, 1.0);
@@ -233,6 +242,8 @@ impl Walker<'_> {
             Quantity::Fma => self.totals.flops.fma += amount,
             Quantity::Special => self.totals.flops.special += amount,
             Quantity::Other => self.totals.flops.other += amount,
+            Quantity::Loads => self.totals.loads += amount,
+            Quantity::Scalar => self.totals.scalar += amount,
             Quantity::Steps => self.totals.steps += amount,
             Quantity::Tiles => self.totals.tile_bytes += amount,
             Quantity::Access(k) => self.totals.bytes[k] += amount,
