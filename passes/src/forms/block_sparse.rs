@@ -38,7 +38,7 @@ pub static FORM: ApplyForm = ApplyForm {
 /// where most of them are absent (the tree searches and strided patterns that the literature measures keep 1/4 or less).
 const TYPICAL_SHARE: f64 = 0.25;
 
-/// The share of blocks that are visited: counted in a constant mask, [`TYPICAL_SHARE`] of one that is data. Lists of a
+/// The share of blocks that are visited: counted in a constant mask, `TYPICAL_SHARE` of one that is data. Lists of a
 /// search have their length, which programs show.
 pub fn visited_share(cx: &Context<'_>, a: &Apply) -> f64 {
     if a.mix.listed.is_some() {
