@@ -99,6 +99,17 @@ fn a_filter_as_long_as_the_sequence() {
     }
 }
 
+/// What joins the end of a convolution reads tensors of its own: none of their rows past the last token.
+#[test]
+fn endings_read_no_row_past_the_end() {
+    let mut state = 6;
+    let text = "dim T = 0..4096\nfunc @main(%x: f32[T, 5], %h: f32[5, T], %z: f32[T, 5]) -> f32[T, 5] {\n  %c = \
+                long_conv %x, %h\n  %y = add %c, %z\n  return %y\n}\n";
+    for t in [0, 1, 7, 16, 17, 257] {
+        agrees(text, &[("T", t)], &mut state);
+    }
+}
+
 #[test]
 fn what_depends_on_the_lag_alone_is_a_convolution() {
     let mut state = 7;

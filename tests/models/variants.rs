@@ -81,6 +81,11 @@ fn shards_are_the_same_model() {
     assert_eq!(results_of(dir.path(), "cpu"), right);
 }
 
+/// Whether the CUDA emulator is here; says so where it is not.
+fn emulated() -> bool {
+    mixc::runs_here("cuda:emu").map_err(|why| println!("skipped: {why}")).is_ok()
+}
+
 /// Half weights are widened, which is exact: the model is that of the rounded weights.
 #[test]
 fn half_weights_are_widened() {
@@ -94,6 +99,9 @@ fn half_weights_are_widened() {
         }
         assert_eq!(results(&stored, "cpu"), results(&rounded, "cpu"), "{half}");
         assert_eq!(results(&stored, "ref"), results(&rounded, "ref"), "{half}");
+        if emulated() {
+            assert_eq!(results(&stored, "cuda:emu"), results(&rounded, "cuda:emu"), "{half}");
+        }
     }
 }
 
@@ -102,6 +110,7 @@ fn every_length_up_to_the_positions_runs() {
     let dir = tempdir().expect("a directory");
     encoder().write(dir.path());
     let (native, reference) = (compiled(dir.path(), "cpu"), compiled(dir.path(), "ref"));
+    let device = emulated().then(|| compiled(dir.path(), "cuda:emu"));
     for (rows, tokens) in [(1, 1), (1, 11), (5, 1), (2, 7), (3, 10)] {
         let numbers = |modulus: i64| (0..(rows * tokens) as i64).map(|k| (k * 7 + 3) % modulus).collect::<Vec<_>>();
         // One token of every row is there, at the least.
@@ -111,6 +120,10 @@ fn every_length_up_to_the_positions_runs() {
         let found = difference(&run(&native, 1), &run(&reference, 1), 10, &inputs[1].to_f64());
         assert!(found <= 1e-5, "{rows} x {tokens}: {found:.1e}");
         assert_eq!(run(&native, 2), run(&native, 1), "{rows} x {tokens}: two threads differ from one");
+        if let Some(device) = &device {
+            let found = difference(&run(device, 1), &run(&reference, 1), 10, &inputs[1].to_f64());
+            assert!(found <= 1e-5, "{rows} x {tokens} on the emulator: {found:.1e}");
+        }
     }
 }
 
@@ -118,7 +131,10 @@ fn every_length_up_to_the_positions_runs() {
 fn calls_that_make_no_sense_are_refused() {
     let dir = tempdir().expect("a directory");
     encoder().write(dir.path());
-    for target in ["cpu", "ref"] {
+    for target in ["cpu", "ref", "cuda:emu"] {
+        if target == "cuda:emu" && !emulated() {
+            continue;
+        }
         let runner = compiled(dir.path(), target);
         let of = |shape: &[usize], x: i64| mixc::Blob::from_i64(shape, &vec![x; shape.iter().product()]);
         // More tokens than positions; ids outside the tables; other shapes; other types; too few inputs.

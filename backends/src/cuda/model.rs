@@ -10,7 +10,8 @@ use mixc_ir::dim::DimValues;
 use mixc_ir::expr::{Expr, Scalar};
 use mixc_ir::lowered::{self, Action, BufferId, Lowered, Phase, aligned};
 use mixc_ir::tensor::{Blob, Tensor};
-use mixc_ir::weights::Weights;
+use mixc_ir::weights::{StoredType, Weights, readable};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::rc::Rc;
@@ -115,6 +116,23 @@ fn evaluated(dims: &DimValues, e: &Expr) -> i64 {
     }
 }
 
+/// The bytes of a stored weight as its buffer holds it: halves are widened where f32 is declared.
+fn weight<'w>(name: &str, buffer: &lowered::Buffer, weights: &'w Weights<'_>) -> Result<Cow<'w, [u8]>, RunError> {
+    let wrong = |what: &str| RunError::Weight(format!("weight `{name}` {what}"));
+    let stored = weights.find(name).ok_or_else(|| wrong("is not given"))?;
+    let lengths = stored.shape.iter().map(|n| i64::try_from(*n).ok());
+    if !lengths.eq(buffer.shape.iter().map(|d| d.as_constant())) {
+        return Err(wrong("has another shape than declared"));
+    }
+    if stored.dtype == StoredType::Known(buffer.dtype) {
+        return Ok(Cow::Borrowed(stored.bytes));
+    }
+    match stored.to_blob().filter(|_| readable(stored.dtype, buffer.dtype)) {
+        Some(blob) => Ok(Cow::Owned(blob.to_tensor().to_blob(buffer.dtype).bytes)),
+        None => Err(wrong("has another element type than declared")),
+    }
+}
+
 impl CudaModel {
     /// Compiles `lowered` for `device`.
     pub fn new(lowered: &Lowered, device: Device) -> Result<CudaModel, RunError> {
@@ -173,12 +191,7 @@ impl CudaModel {
             let id = BufferId(k as u32);
             match &buffer.place {
                 lowered::Place::Weight(name) => {
-                    let stored = weights.find(name);
-                    let stored = stored.ok_or_else(|| RunError::Weight(format!("weight `{name}` is not given")))?;
-                    if self.bytes(id, &none)? != stored.bytes.len() as u64 {
-                        return Err(RunError::Weight(format!("weight `{name}` has another length than its type")));
-                    }
-                    places.insert(id, self.uploaded(stored.bytes)?);
+                    places.insert(id, self.uploaded(&weight(name, buffer, weights)?)?);
                 }
                 lowered::Place::Bound => {
                     let bytes = usize::try_from(self.bytes(id, &none)?).unwrap_or(usize::MAX);

@@ -34,7 +34,7 @@ pub mod walsh_hadamard;
 pub use choice::{Candidate, apply};
 
 use crate::lower::lambda::axis_var;
-use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, axes};
+use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, axes, guard_loads};
 use mixc_ir::dim::{Dim, DimValues};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, SlowId, Var};
@@ -134,6 +134,21 @@ impl Ending {
         let value = self.value.with_var(slot, now).with_args(&[element]);
         let index = self.index.iter().map(|e| e.with_var(slot, now)).collect();
         t.store(out, index, value, rows, cols);
+    }
+
+    /// Stores the part of a block where `kept` holds. What the ending reads besides the element is there only: a store's
+    /// value is made whatever its guard says.
+    pub fn store_where(
+        &self,
+        t: &mut TileBuilder,
+        out: SlowId,
+        kept: &Expr,
+        element: Expr,
+        rows: &Extent,
+        cols: &Extent,
+    ) {
+        let value = guard_loads(&self.value, kept).with_args(&[element]);
+        t.store_if(out, self.index.clone(), value, rows, cols, kept.clone());
     }
 }
 

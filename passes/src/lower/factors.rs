@@ -1,8 +1,8 @@
 //! Operators that are products of factors which cost less than their elements: block-diagonal matrices with strides
 //! between them, and the Walsh-Hadamard matrix.
 
-use super::mixing::{Mix, guarded};
-use super::{Context, Failure, Lambda, axis};
+use super::mixing::Mix;
+use super::{Context, Failure, Lambda, axis, guard_loads};
 use crate::forms;
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::Expr;
@@ -75,7 +75,7 @@ pub(super) fn monarch(
         let row = middle.clone() * g.clone() + b.clone();
         let in_block = row.clone().floor_div(q.clone()).equals(c.clone());
         let left = at(&l, &[b.clone(), e.clone(), middle]);
-        left * guarded(at(&r, &[c.clone(), row.modulo(q.clone()), f.clone()]), &in_block)
+        left * guard_loads(&at(&r, &[c.clone(), row.modulo(q.clone()), f.clone()]), &in_block)
     };
     let known = l.shape[ln - 3..].iter().chain(&r.shape[rn - 3..]).all(|d| d.as_constant().is_some());
     let Some(count) = m.as_int().filter(|_| known) else {

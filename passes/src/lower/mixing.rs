@@ -3,7 +3,7 @@
 use super::factors::{BlockFactor, Factors, monarch, walsh_sign};
 use super::lambda::{Lambda, axes, axis};
 use super::semiseparable::{self, Semiseparable};
-use super::{Context, Failure};
+use super::{Context, Failure, guard_loads};
 use crate::forms;
 use mixc_ir::attr::Attrs;
 use mixc_ir::dim::Dim;
@@ -259,7 +259,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             } else {
                 (lag, own.clone())
             };
-            plain(guarded(at(&h, &[index]), &guard), own)
+            plain(guard_loads(&at(&h, &[index]), &guard), own)
         }
         "dense" => {
             let w = read(cx, node, 0)?;
@@ -283,7 +283,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             let (p, q) = (Expr::from(&b.shape[rank - 2]), Expr::from(&b.shape[rank - 1]));
             let index = [i.clone().floor_div(p.clone()), i.modulo(p), j.modulo(q)];
             let factors = Some(Factors::Blocks(vec![BlockFactor { matrix: b.clone(), strided: false }]));
-            Mix { factors, ..plain(guarded(at(&b, &index), &own), own) }
+            Mix { factors, ..plain(guard_loads(&at(&b, &index), &own), own) }
         }
         "monarch" => monarch(cx, node, &plain, own, &at, &i, &j)?,
         "walsh_hadamard" => {
@@ -512,20 +512,6 @@ fn diagonal_of(cx: &mut Context<'_>, v: ValueId) -> Result<Option<Lambda>, Failu
 fn read(cx: &mut Context<'_>, node: &Node, k: usize) -> Result<Lambda, Failure> {
     let v = cx.operand(node, k)?;
     cx.read(v)
-}
-
-/// A load that is only made where the condition holds.
-pub(super) fn guarded(e: Expr, guard: &Expr) -> Expr {
-    match e.node() {
-        ExprNode::Load(l) => {
-            let guard = match &l.guard {
-                Some(g) => g.clone().and(guard.clone()),
-                None => guard.clone(),
-            };
-            Expr::load_if(l.tensor, l.index.clone(), guard, 0.0)
-        }
-        _ => e,
-    }
 }
 
 /// The support that an operation itself gives, its operands' taken as full.

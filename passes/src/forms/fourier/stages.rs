@@ -299,13 +299,8 @@ impl Transform {
             let number = |j: usize| (plane(&source, &lead, &space, j, 0), Some(plane(&source, &lead, &space, j, 1)));
             let made = self.inverse_stage(b, &space, &tables, &stage, number, false);
             for ((re, _), (ending, kept)) in made.into_iter().zip(&endings) {
-                let value = ending.value.with_args(&[re]);
-                let (rows, cols) = (&space.rows, &space.cols);
-                if guarded {
-                    b.store_if(out, ending.index.clone(), value, rows, cols, kept.clone());
-                } else {
-                    b.store(out, ending.index.clone(), value, rows, cols);
-                }
+                let all = Expr::bool(true);
+                ending.store_where(b, out, if guarded { kept } else { &all }, re, &space.rows, &space.cols);
             }
         };
         let whole = (start + Expr::int(self.plan.length as i64)).le(Expr::from(&results.total));
