@@ -14,7 +14,7 @@ use super::cache;
 use super::error::CudaError;
 use super::kernel::Kernel;
 
-const HEADER: &str = include_str!("prelude/emulator.hpp");
+const HEADER: &str = concat!(include_str!("prelude/emulator.hpp"), "\n", include_str!("prelude/arithmetic.cuh"));
 
 /// The runtime's parts, compiled as one text in this order.
 const RUNTIME: [(&str, &str); 6] = [

@@ -24,7 +24,7 @@ pub use model::{BoundWeights, CudaModel, RunError, Source, source};
 pub use target::{ARCHITECTURES, CudaTarget};
 
 /// The prelude that generated text is compiled with for a GPU; a self-contained `.cu` is this and the text after it.
-pub const GPU_PRELUDE: &str = include_str!("prelude/gpu.cuh");
+pub const GPU_PRELUDE: &str = concat!(include_str!("prelude/gpu.cuh"), "\n", include_str!("prelude/arithmetic.cuh"));
 
 /// Opens the device of a target.
 pub fn open(target: &CudaTarget) -> Result<device::Device, CudaError> {

@@ -204,10 +204,6 @@ MXR_REAL(mx_abs, __builtin_fabsf, __builtin_fabs)
 #undef MXR_REAL
 #define MXR_EACH(T, SUFFIX) \
   MX_DEVICE T mx_rsqrt(T x) { return T(1) / mx_sqrt(x); } \
-  MX_DEVICE T mx_recip(T x) { return T(1) / x; } \
-  MX_DEVICE T mx_sigmoid(T x) { return T(1) / (T(1) + mx_exp(-x)); } \
-  MX_DEVICE bool mx_isnan(T x) { return x != x; } \
-  MX_DEVICE T mx_sign(T x) { return x != x || x == T(0) ? x : (x < T(0) ? T(-1) : T(1)); } \
   MX_DEVICE T mx_pow(T x, T y) { return __builtin_pow##SUFFIX(x, y); } \
   MX_DEVICE T mx_mod(T x, T y) { \
     T r = __builtin_fmod##SUFFIX(x, y); \
@@ -215,43 +211,10 @@ MXR_REAL(mx_abs, __builtin_fabsf, __builtin_fabs)
   } \
   MX_DEVICE T mx_max(T x, T y) { return x != x || y != y ? T(__builtin_nan("")) : __builtin_fmax##SUFFIX(x, y); } \
   MX_DEVICE T mx_min(T x, T y) { return x != x || y != y ? T(__builtin_nan("")) : __builtin_fmin##SUFFIX(x, y); } \
-  MX_DEVICE T mx_fma(T x, T y, T z) { return __builtin_fma##SUFFIX(x, y, z); } \
-  MX_DEVICE mx_i64 mx_to_i64(T x) { \
-    return x != x ? 0 : x >= T(9223372036854775808.0) ? 0x7fffffffffffffffLL : x < T(-9223372036854775808.0) ? -0x7fffffffffffffffLL - 1 : (mx_i64)x; \
-  }
+  MX_DEVICE T mx_fma(T x, T y, T z) { return __builtin_fma##SUFFIX(x, y, z); }
 MXR_EACH(float, f)
 MXR_EACH(double, )
 #undef MXR_EACH
-
-// Integers: they wrap, and nothing traps.
-MX_DEVICE mx_i64 mx_add(mx_i64 x, mx_i64 y) { return (mx_i64)((mx_u64)x + (mx_u64)y); }
-MX_DEVICE mx_i64 mx_sub(mx_i64 x, mx_i64 y) { return (mx_i64)((mx_u64)x - (mx_u64)y); }
-MX_DEVICE mx_i64 mx_mul(mx_i64 x, mx_i64 y) { return (mx_i64)((mx_u64)x * (mx_u64)y); }
-MX_DEVICE mx_i64 mx_neg(mx_i64 x) { return (mx_i64)(0 - (mx_u64)x); }
-MX_DEVICE mx_i64 mx_abs(mx_i64 x) { return x < 0 ? mx_neg(x) : x; }
-MX_DEVICE mx_i64 mx_sign(mx_i64 x) { return (x > 0) - (x < 0); }
-MX_DEVICE mx_i64 mx_max(mx_i64 x, mx_i64 y) { return x > y ? x : y; }
-MX_DEVICE mx_i64 mx_min(mx_i64 x, mx_i64 y) { return x < y ? x : y; }
-MX_DEVICE mx_i64 mx_floor_div(mx_i64 x, mx_i64 y) {
-  if (y == 0) return 0;
-  if (y == -1) return mx_neg(x);
-  mx_i64 q = x / y;
-  return q - (x % y != 0 && (x < 0) != (y < 0));
-}
-MX_DEVICE mx_i64 mx_floor_mod(mx_i64 x, mx_i64 y) {
-  if (y == 0 || y == -1) return 0;
-  mx_i64 r = x % y;
-  return r != 0 && (r < 0) != (y < 0) ? r + y : r;
-}
-MX_DEVICE mx_i64 mx_pow(mx_i64 x, mx_i64 y) {
-  if (y < 0) return x == 1 ? 1 : x == -1 ? 1 - 2 * (y & 1) : 0;
-  if (y > 0xffffffffLL) return 0;
-  mx_u64 result = 1, power = (mx_u64)x;
-  for (mx_u64 n = (mx_u64)y; n != 0; n >>= 1, power *= power)
-    if (n & 1) result *= power;
-  return (mx_i64)result;
-}
-MX_DEVICE mx_i64 mx_wrap_i32(mx_i64 x) { return (mx_i64)(mx_i32)(mx_u32)(mx_u64)x; }
 
 // Warps.
 MX_DEVICE mx_i32 mxr_up(mx_i32 n) { return mx_lane() >= n ? mx_lane() - n : mx_lane(); }
