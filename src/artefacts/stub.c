@@ -2,10 +2,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-  MX_NO_DRIVER = -100, MX_NO_DEVICE = -101, MX_BAD_IMAGE = -102, MX_NO_MEMORY = -103, MX_LAUNCH = -104,
-  MX_NO_HOST_MEMORY = -105
-};
 typedef long long mx_i64;
 typedef uint64_t mx_address;
 
@@ -138,7 +134,7 @@ static inline int32_t mx_launch(mx_driver *d, void *kernel, mx_i64 points, unsig
   int32_t code = 0;
   if (points <= 0) return 0;
   if (scratch) {
-    blocks = mx_min(blocks, 2 * (mx_i64)d->processors);
+    blocks = mx_min(blocks, MX_BLOCKS_WITH_SCRATCH * (mx_i64)d->processors);
     if ((code = mx_allocate(d, &owned, scratch * (uint64_t)blocks, &words[scratch_word]))) return code;
   }
   for (size_t k = 0; k < count; k++) arguments[k] = &words[k];

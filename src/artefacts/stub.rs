@@ -4,10 +4,10 @@
 use super::{dims, header, names};
 use crate::Compilation;
 use mixc_backends::cpu::abi::{Failure, Interface};
-use mixc_backends::cuda::Source;
-use mixc_backends::cuda::emit::{dim, symbol};
+use mixc_backends::cuda::emit::symbol;
+use mixc_backends::cuda::{BLOCKS_WITH_SCRATCH, Source};
 use mixc_ir::dim::{Atom, Dim, DimValues};
-use mixc_ir::lowered::{Action, BufferId, Lowered, Phase, Place, Step};
+use mixc_ir::lowered::{Action, Buffer, BufferId, Lowered, Phase, Place, Step};
 use mixc_ir::tensor::Tensor;
 use std::fmt::Write;
 
@@ -44,17 +44,11 @@ impl Stub<'_> {
         format!("int32_t {}_cuda_run({})", i.name, all.join(", "))
     }
 
-    fn weights(&self) -> Vec<(BufferId, &str)> {
-        let named = self.lowered.buffers.iter().enumerate();
-        let weight = |(k, b): (usize, &'_ mixc_ir::lowered::Buffer)| match &b.place {
-            Place::Weight(_) => Some(BufferId(k as u32)),
+    fn weights(&self) -> impl Iterator<Item = (&str, &Buffer)> {
+        self.lowered.buffers.iter().filter_map(|b| match &b.place {
+            Place::Weight(name) => Some((name.as_str(), b)),
             _ => None,
-        };
-        let name = |b: BufferId| match &self.lowered.buffer(b).place {
-            Place::Weight(name) => (b, name.as_str()),
-            _ => (b, ""),
-        };
-        named.filter_map(weight).map(name).collect()
+        })
     }
 
     fn header(&self) -> String {
@@ -77,8 +71,7 @@ impl Stub<'_> {
              /* Opens the first device and loads the kernels. image: the contents of {name}.cubin, or of {name}.ptx with a\n   \
              zero byte behind. weights: the stored tensors on the host, dense and row-major, in this order:"
         );
-        for (b, weight) in self.weights() {
-            let buffer = self.lowered.buffer(b);
+        for (weight, buffer) in self.weights() {
             let shape: Vec<String> = buffer.shape.iter().map(ToString::to_string).collect();
             let _ = writeln!(out, "     \"{}\": {} [{}]", weight.replace("*/", "* /"), buffer.dtype, shape.join(", "));
         }
@@ -105,7 +98,11 @@ impl Stub<'_> {
         let (i, lowered) = (&self.interface, self.lowered);
         let name = &i.name;
         let (buffers, kernels) = (lowered.buffers.len().max(1), self.source.kernels.len().max(1));
-        let mut out = format!("#include \"{name}_cuda.h\"\n{RUNTIME_HEAD}\n");
+        let codes: Vec<String> = CODES.iter().map(|(code, n, _)| format!("MX_{code} = {n}")).collect();
+        let mut out = format!(
+            "#include \"{name}_cuda.h\"\n\nenum {{ {}, MX_BLOCKS_WITH_SCRATCH = {BLOCKS_WITH_SCRATCH} }};\n{RUNTIME_HEAD}\n",
+            codes.join(", ")
+        );
         for (k, buffer) in lowered.buffers.iter().enumerate() {
             if let Place::Constant(numbers) = &buffer.place {
                 let bytes = Tensor::floats(&[numbers.len()], numbers.clone()).to_blob(buffer.dtype).bytes;
@@ -291,6 +288,11 @@ impl Stub<'_> {
             }
         }
     }
+}
+
+/// A dim as a C expression of its symbols.
+fn dim(d: &Dim) -> String {
+    format!("({})", dims::expression(d, &symbol))
 }
 
 /// The divisions in a dim that must come out.

@@ -20,7 +20,7 @@ mod target;
 mod tests;
 
 pub use error::CudaError;
-pub use model::{BoundWeights, CudaModel, RunError, Source, source};
+pub use model::{BLOCKS_WITH_SCRATCH, BoundWeights, CudaModel, RunError, Source, source};
 pub use target::{ARCHITECTURES, CudaTarget};
 
 /// The prelude that generated text is compiled with for a GPU; a self-contained `.cu` is this and the text after it.

@@ -18,7 +18,7 @@ use std::rc::Rc;
 
 /// Blocks of threads for each multiprocessor where blocks have scratch memory: two, so that one computes while the other
 /// waits for memory.
-const BLOCKS_WITH_SCRATCH: u32 = 2;
+pub const BLOCKS_WITH_SCRATCH: u32 = 2;
 
 /// Why a call did not run.
 #[derive(Debug)]

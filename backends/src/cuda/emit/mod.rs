@@ -5,23 +5,25 @@
 //! reductions, scans and solves are calls of the prelude's block-wide operations, dots of half-precision data on tensor
 //! cores. Barriers stand where `hazards` finds that threads touch what others have touched, and nowhere else.
 
+mod counts;
 mod expression;
 mod halves;
 mod hazards;
+mod operations;
 mod storage;
 
 use super::kernel::Kernel;
+use counts::Counts;
 use expression::{Names, identifier};
 pub use expression::{dim, symbol};
-use halves::{Product, product};
 use hazards::{Access, Owner, Pending, Region, tile_region};
 use mixc_ir::dim::Symbol;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, Pick, TileId, Var};
-use mixc_ir::tile::{Axis, Carry, Combine, Extent, Matrix, Role, Stmt, TileOp, TileProgram, TileType};
-use std::collections::{BTreeMap, BTreeSet};
+use mixc_ir::tile::{Carry, Extent, Role, Stmt, TileOp, TileProgram, TileType};
+use std::collections::BTreeSet;
 use std::fmt::Write;
-use storage::{Level, Storage};
+use storage::Level;
 
 /// The block-wide operations that kernels call, in terms of the prelude: their text stands between the two.
 pub const TILES: &str = include_str!("../prelude/tiles.cuh");
@@ -70,16 +72,6 @@ fn tile_type(ty: TileType) -> &'static str {
     }
 }
 
-fn combine_name(combine: Combine) -> &'static str {
-    match combine {
-        Combine::Sum => "mx_sum",
-        Combine::Product => "mx_product",
-        Combine::Max => "mx_maximum",
-        Combine::Min => "mx_minimum",
-        Combine::LogSumExp => "mx_log_sum_exp",
-    }
-}
-
 /// Every symbol of a program, in the order of their names.
 fn symbols(program: &TileProgram) -> Vec<Symbol> {
     let mut found = Vec::new();
@@ -125,78 +117,8 @@ fn grouped(factors: &[&str]) -> String {
 }
 
 struct Writer<'p> {
-    program: &'p TileProgram,
     names: Names<'p>,
-    storage: &'p Storage,
     counts: Counts<'p>,
-}
-
-/// The counts of tiles that are not plain numbers: each is computed once, where the last of its variables gets its value.
-#[derive(Default)]
-struct Counts<'p> {
-    distinct: Vec<&'p Expr>,
-    /// Those that become known with a loop's variable; with none, those of a grid point.
-    known_with: BTreeMap<Option<Var>, Vec<usize>>,
-}
-
-impl<'p> Counts<'p> {
-    fn of(program: &'p TileProgram) -> Counts<'p> {
-        let mut counts = Counts::default();
-        let extents = program.tiles.iter().flat_map(|t| [&t.rows, &t.cols]);
-        extents.for_each(|e| counts.add(e));
-        program.for_each_stmt(&mut |s| {
-            if let Stmt::Store { rows, cols, .. } = s {
-                counts.add(rows);
-                counts.add(cols);
-            }
-        });
-        let mut left: Vec<usize> = (0..counts.distinct.len()).collect();
-        let mut bound: Vec<Var> = program.grid.iter().map(|a| a.var).collect();
-        counts.settle(None, &bound, &mut left);
-        counts.walk(&program.body, &mut bound, &mut left);
-        counts
-    }
-
-    fn add(&mut self, extent: &'p Extent) {
-        if !extent.is_fixed() && !self.distinct.contains(&&extent.count) {
-            self.distinct.push(&extent.count);
-        }
-    }
-
-    /// Those of `left` that are known when the variables `bound` are.
-    fn settle(&mut self, with: Option<Var>, bound: &[Var], left: &mut Vec<usize>) {
-        let known = |k: &usize| {
-            let mut all = true;
-            self.distinct[*k].visit(&mut |e| {
-                if let Node::Var(v) = e.node() {
-                    all &= bound.contains(v);
-                }
-            });
-            all
-        };
-        let now: Vec<usize> = left.iter().copied().filter(known).collect();
-        left.retain(|k| !now.contains(k));
-        self.known_with.insert(with, now);
-    }
-
-    fn walk(&mut self, body: &[Stmt], bound: &mut Vec<Var>, left: &mut Vec<usize>) {
-        for stmt in body {
-            if let Stmt::For { var, body, .. } = stmt {
-                bound.push(*var);
-                self.settle(Some(*var), bound, left);
-                self.walk(body, bound, left);
-                bound.pop();
-            }
-        }
-    }
-
-    fn name(&self, extent: &Extent) -> String {
-        if extent.is_fixed() {
-            return extent.cap.to_string();
-        }
-        let k = self.distinct.iter().position(|e| **e == extent.count);
-        format!("n{}", k.expect("every count of the program was collected"))
-    }
 }
 
 /// The kernel of `program`, a verified tile program, under the name `name`.
@@ -204,7 +126,7 @@ pub fn kernel(name: &str, program: &TileProgram) -> Emitted {
     let storage = storage::place(program, SHARED_LIMIT);
     let symbols = symbols(program);
     let names = Names { program, storage: &storage };
-    let writer = Writer { program, names, storage: &storage, counts: Counts::of(program) };
+    let writer = Writer { names, counts: Counts::of(program) };
     let (text, points) = (writer.kernel(name, &symbols), writer.points());
     let words = program.tensors.len() + symbols.len() + usize::from(storage.scratch_bytes > 0);
     let kernel =
@@ -214,13 +136,13 @@ pub fn kernel(name: &str, program: &TileProgram) -> Emitted {
 
 impl Writer<'_> {
     fn kernel(&self, name: &str, symbols: &[Symbol]) -> String {
-        let program = self.program;
+        let program = self.names.program;
         let mut parameters = Vec::new();
         for (k, t) in program.tensors.iter().enumerate() {
             let constant = if t.role == Role::Input { "const " } else { "" };
             parameters.push(format!("{constant}{}* p{k}", stored_type(t.dtype)));
         }
-        if self.storage.scratch_bytes > 0 {
+        if self.names.storage.scratch_bytes > 0 {
             parameters.push("unsigned char* scratch".to_owned());
         }
         parameters.extend(symbols.iter().map(|s| format!("mx_i64 {}", symbol(s))));
@@ -232,11 +154,11 @@ impl Writer<'_> {
             let view = self.names.tensor(k);
             out.line(format!("MX_GLOBAL({constant}{}, {view}, p{k}); // [{}]", stored_type(t.dtype), shape.join(", ")));
         }
-        if self.storage.shared_bytes > 0 {
+        if self.names.storage.shared_bytes > 0 {
             out.line("MX_SHARED_MEMORY(shared);");
         }
-        if self.storage.scratch_bytes > 0 {
-            out.line(format!("unsigned char* mine = scratch + mx_block() * {};", self.storage.scratch_bytes));
+        if self.names.storage.scratch_bytes > 0 {
+            out.line(format!("unsigned char* mine = scratch + mx_block() * {};", self.names.storage.scratch_bytes));
         }
         let read = self.tiles_in_use();
         for (k, tile) in program.tiles.iter().enumerate() {
@@ -244,7 +166,7 @@ impl Writer<'_> {
             if !read.contains(&t) {
                 continue;
             }
-            let place = self.storage.place(t);
+            let place = self.names.storage.place(t);
             let (memory, base) = match place.level {
                 Level::Shared => ("MX_SHARED", "shared"),
                 Level::Scratch => ("MX_SCRATCH", "mine"),
@@ -275,7 +197,7 @@ impl Writer<'_> {
     }
 
     fn extents(&self) -> Vec<String> {
-        self.program.grid.iter().map(|a| self.names.integer(&a.extent)).collect()
+        self.names.program.grid.iter().map(|a| self.names.integer(&a.extent)).collect()
     }
 
     fn points(&self) -> String {
@@ -292,7 +214,7 @@ impl Writer<'_> {
 
     fn tiles_in_use(&self) -> BTreeSet<TileId> {
         let mut used = BTreeSet::new();
-        self.program.for_each_stmt(&mut |s| match s {
+        self.names.program.for_each_stmt(&mut |s| match s {
             Stmt::Let { results, .. } => used.extend(results),
             Stmt::For { carry, .. } => used.extend(carry.iter().flat_map(|c| [c.init, c.inside, c.next, c.result])),
             Stmt::Store { .. } => {}
@@ -320,13 +242,13 @@ impl Writer<'_> {
                 Stmt::Let { results, op } => self.step(results, op, pending, out),
                 Stmt::Store { tensor, index, value, rows, cols, guard } => {
                     let k = tensor.0 as usize;
-                    let dtype = self.program.tensors[k].dtype;
+                    let dtype = self.names.program.tensors[k].dtype;
                     let mut accesses = vec![Access { region: Region::Tensor(k), owner: Owner::Any, writes: true }];
                     for e in index.iter().chain([value]).chain(guard) {
                         self.reads(e, rows, cols, &mut accesses);
                     }
                     self.wait(&accesses, pending, out);
-                    out.line(format!("// store {}", self.program.tensors[k].name));
+                    out.line(format!("// store {}", self.names.program.tensors[k].name));
                     self.elements(rows, cols, out, |w, out| {
                         let (view, place) = (w.names.tensor(k), w.names.place(k, index));
                         let store = format!("{view}[{place}] = {};", w.names.stored(value, dtype));
@@ -371,15 +293,18 @@ impl Writer<'_> {
     /// places in a ring are one entry, copied all at once.
     fn hand_on(&self, carry: &[Carry]) -> Vec<Vec<(TileId, TileId)>> {
         let mut left: Vec<(TileId, TileId)> =
-            carry.iter().map(|c| (c.next, c.inside)).filter(|(a, b)| !self.storage.same(*a, *b)).collect();
+            carry.iter().map(|c| (c.next, c.inside)).filter(|(a, b)| !self.names.storage.same(*a, *b)).collect();
         let mut ordered = Vec::new();
         while !left.is_empty() {
-            let unread = left.iter().position(|(_, to)| left.iter().all(|(from, _)| !self.storage.same(*from, *to)));
+            let unread =
+                left.iter().position(|(_, to)| left.iter().all(|(from, _)| !self.names.storage.same(*from, *to)));
             ordered.push(match unread {
                 Some(k) => vec![left.remove(k)],
                 None => {
                     let mut ring = vec![left.remove(0)];
-                    while let Some(k) = left.iter().position(|(_, to)| self.storage.same(*to, ring[ring.len() - 1].0)) {
+                    while let Some(k) =
+                        left.iter().position(|(_, to)| self.names.storage.same(*to, ring[ring.len() - 1].0))
+                    {
                         ring.push(left.remove(k));
                     }
                     ring
@@ -396,12 +321,12 @@ impl Writer<'_> {
     }
 
     fn access(&self, t: TileId, owner: Owner, writes: bool) -> Access {
-        Access { region: tile_region(self.storage.place(t)), owner, writes }
+        Access { region: tile_region(self.names.storage.place(t)), owner, writes }
     }
 
     /// The owner of the elements of a tile in a loop over elements with that many columns at most.
     fn owner(&self, t: TileId) -> Owner {
-        let tile = self.program.tile(t);
+        let tile = self.names.program.tile(t);
         Owner::Element { columns: tile.cols.cap, bytes: tile.ty.bytes() }
     }
 
@@ -409,7 +334,7 @@ impl Writer<'_> {
         e.visit(&mut |n| {
             if let Node::Load(l) = n.node() {
                 let k = l.tensor.0 as usize;
-                if self.program.tensors[k].role == Role::Output {
+                if self.names.program.tensors[k].role == Role::Output {
                     into.push(Access { region: Region::Tensor(k), owner: Owner::Any, writes: false });
                 }
             }
@@ -420,7 +345,7 @@ impl Writer<'_> {
     fn reads(&self, e: &Expr, rows: &Extent, cols: &Extent, into: &mut Vec<Access>) {
         self.reads_of_tensors(e, into);
         storage::tiles_of(e, &mut |t, row, col| {
-            let tile = self.program.tile(t);
+            let tile = self.names.program.tile(t);
             let straight = (row == Pick::Row || rows.cap == 1) && (col == Pick::Col || cols.cap == 1);
             let owner = if straight && tile.cols.cap == cols.cap { self.owner(t) } else { Owner::Any };
             into.push(self.access(t, owner, false));
@@ -447,7 +372,7 @@ impl Writer<'_> {
     /// Copies tiles of one shape, each element of all before any is written.
     fn copy(&self, copies: &[(TileId, TileId)], pending: &mut Pending, out: &mut Lines) {
         let copies: Vec<&(TileId, TileId)> =
-            copies.iter().filter(|(from, to)| !self.storage.same(*from, *to)).collect();
+            copies.iter().filter(|(from, to)| !self.names.storage.same(*from, *to)).collect();
         let Some((_, shape)) = copies.first() else { return };
         let mut accesses = Vec::new();
         for (from, to) in &copies {
@@ -455,14 +380,14 @@ impl Writer<'_> {
             accesses.push(self.access(*to, self.owner(*to), true));
         }
         self.wait(&accesses, pending, out);
-        let tile = self.program.tile(*shape);
+        let tile = self.names.program.tile(*shape);
         let what = |(from, to): &&(TileId, TileId)| {
-            format!("{} = {}", self.program.tile(*to).name, self.program.tile(*from).name)
+            format!("{} = {}", self.names.program.tile(*to).name, self.names.program.tile(*from).name)
         };
         out.line(format!("// {}", copies.iter().map(what).collect::<Vec<_>>().join(", ")));
         self.elements(&tile.rows, &tile.cols, out, |w, out| {
             for (k, (from, _)) in copies.iter().enumerate() {
-                let ty = tile_type(w.program.tile(*from).ty);
+                let ty = tile_type(w.names.program.tile(*from).ty);
                 out.line(format!("const {ty} v{k} = {}[e];", w.names.tile(*from)));
             }
             for (k, (_, to)) in copies.iter().enumerate() {
@@ -473,7 +398,7 @@ impl Writer<'_> {
 
     fn step(&self, results: &[TileId], op: &TileOp, pending: &mut Pending, out: &mut Lines) {
         let first = results[0];
-        let tile = self.program.tile(first);
+        let tile = self.names.program.tile(first);
         if let TileOp::Map(e) = op {
             let mut accesses = vec![self.access(first, self.owner(first), true)];
             self.reads(e, &tile.rows, &tile.cols, &mut accesses);
@@ -496,108 +421,6 @@ impl Writer<'_> {
         self.wait(&accesses, pending, out);
         out.line(format!("// {}", tile.name));
         out.line(self.call(results, op));
-    }
-
-    /// The call of the prelude that computes an operation other than a map.
-    fn call(&self, results: &[TileId], op: &TileOp) -> String {
-        let name = |t: TileId| self.names.tile(t);
-        let pitch = |t: TileId| self.storage.pitch(t);
-        let rows = |t: TileId| self.counts.name(&self.program.tile(t).rows);
-        let cols = |t: TileId| self.counts.name(&self.program.tile(t).cols);
-        let to = results[0];
-        let ty = tile_type(self.program.tile(to).ty);
-        match op {
-            TileOp::Map(_) => String::new(),
-            TileOp::Dot { a, b, acc } => {
-                let how = product(self.program, *a, *b);
-                let inner = if a.transposed { rows(a.tile) } else { cols(a.tile) };
-                let flags = format!("{}, {}, {}", a.transposed, b.transposed, acc.is_some());
-                let function = match how {
-                    Product::Plain => format!("mx_tile_dot<{ty}, {THREADS}, {flags}>"),
-                    Product::Bf16 => format!("mx_tile_dot_halves<mx_bf16_product, {THREADS}, {flags}>"),
-                    Product::F16 => format!("mx_tile_dot_halves<mx_f16_product, {THREADS}, {flags}>"),
-                    Product::SplitRight => format!("mx_tile_dot_split<false, {THREADS}, {flags}>"),
-                    Product::SplitLeft => format!("mx_tile_dot_split<true, {THREADS}, {flags}>"),
-                };
-                let operand = |m: &Matrix| format!("{}, {}", name(m.tile), pitch(m.tile));
-                let acc = acc.unwrap_or(to);
-                format!(
-                    "{function}({}, {}, {}, {}, {}, {}, {}, {}, {inner});",
-                    name(to),
-                    pitch(to),
-                    operand(a),
-                    operand(b),
-                    name(acc),
-                    pitch(acc),
-                    rows(to),
-                    cols(to)
-                )
-            }
-            TileOp::Reduce { combine, axis, of } => {
-                let along = if *axis == Axis::Rows { "rows" } else { "cols" };
-                format!(
-                    "mx_tile_reduce_{along}<{}, {ty}, {THREADS}>({}, {}, {}, {}, {});",
-                    combine_name(*combine),
-                    name(to),
-                    name(*of),
-                    pitch(*of),
-                    rows(*of),
-                    cols(*of)
-                )
-            }
-            TileOp::Scan { combine, axis, reverse, of } => {
-                let along = if *axis == Axis::Rows { "rows" } else { "cols" };
-                format!(
-                    "mx_tile_scan_{along}<{}, {ty}, {THREADS}, {reverse}>({}, {}, {}, {}, {}, {});",
-                    combine_name(*combine),
-                    name(to),
-                    pitch(to),
-                    name(*of),
-                    pitch(*of),
-                    rows(*of),
-                    cols(*of)
-                )
-            }
-            TileOp::Recurrence { decay, input, start } => {
-                let wide = self.program.tile(*decay).cols.cap > 1;
-                let started = start.is_some();
-                let start = start.unwrap_or(*input);
-                format!(
-                    "mx_tile_recurrence<{ty}, {THREADS}, {wide}, {started}>({}, {}, {}, {}, {}, {}, {}, {}, {});",
-                    name(to),
-                    pitch(to),
-                    name(*decay),
-                    pitch(*decay),
-                    name(*input),
-                    pitch(*input),
-                    name(start),
-                    rows(*input),
-                    cols(*input)
-                )
-            }
-            TileOp::Solve { lower, rhs } => format!(
-                "mx_tile_solve<{ty}, {THREADS}>({}, {}, {}, {}, {}, {}, {}, {});",
-                name(to),
-                pitch(to),
-                name(*lower),
-                pitch(*lower),
-                name(*rhs),
-                pitch(*rhs),
-                rows(*rhs),
-                cols(*rhs)
-            ),
-            TileOp::TopK { of } => format!(
-                "mx_tile_top_k<{ty}, {THREADS}>({}, {}, {}, {}, {}, {}, {}, {});",
-                name(to),
-                name(results[1]),
-                pitch(to),
-                name(*of),
-                pitch(*of),
-                rows(*of),
-                cols(*of),
-                cols(to)
-            ),
-        }
     }
 }
 

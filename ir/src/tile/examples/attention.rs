@@ -3,12 +3,31 @@
 use super::{block, blocks, by_col, by_row, col, exp, length, load, only, row, t};
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::expr::{Expr, Unary};
+use crate::expr::{Expr, TileId, Unary};
 use crate::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileProgram, TileType};
 
 /// Minus infinity stands for no key seen yet; a difference to it would be NaN.
 fn finite(e: Expr) -> Expr {
     Expr::select(e.clone().equals(Expr::float(f64::NEG_INFINITY)), Expr::float(0.0), e)
+}
+
+/// Takes a block of scores `[m, n]` and its values `[n, d]` into the carried maxima, sums and weighted values.
+fn online_softmax(
+    b: &mut TileBuilder,
+    s: TileId,
+    vs: TileId,
+    carried: &[TileId],
+    [m, n, d]: [&Extent; 3],
+) -> Vec<TileId> {
+    let one = Extent::fixed(1);
+    let here = b.reduce("here", Combine::Max, Axis::Cols, s);
+    let top = b.map("top", TileType::F32, m, &one, Expr::tile(carried[0]).max(Expr::tile(here)));
+    let p = b.map("p", TileType::F32, m, n, exp(Expr::tile(s) - finite(by_row(top))));
+    let scale = b.map("scale", TileType::F32, m, &one, exp(Expr::tile(carried[0]) - finite(Expr::tile(top))));
+    let part = b.reduce("part", Combine::Sum, Axis::Cols, p);
+    let sum = b.map("sum", TileType::F32, m, &one, Expr::tile(carried[1]) * Expr::tile(scale) + Expr::tile(part));
+    let old = b.map("old", TileType::F32, m, d, Expr::tile(carried[2]) * by_row(scale));
+    vec![top, sum, b.dot("acc", TileType::F32, p, vs, Some(old))]
 }
 
 /// Causal attention of `heads` heads, q, k, v `[heads, T, width]`, over at most the `window` last keys. Key blocks
@@ -46,14 +65,7 @@ pub fn flash_attention(heads: usize, width: usize, window: Option<usize>, [queri
         }
         let scaled = Expr::tile(s) * Expr::float(1.0 / (width as f64).sqrt());
         let s = b.map("masked", TileType::F32, &m, &n, Expr::select(inside, scaled, Expr::float(f64::NEG_INFINITY)));
-        let here = b.reduce("here", Combine::Max, Axis::Cols, s);
-        let top = b.map("top", TileType::F32, &m, &one, Expr::tile(carried[0]).max(Expr::tile(here)));
-        let p = b.map("p", TileType::F32, &m, &n, exp(Expr::tile(s) - finite(by_row(top))));
-        let scale = b.map("scale", TileType::F32, &m, &one, exp(Expr::tile(carried[0]) - finite(Expr::tile(top))));
-        let part = b.reduce("part", Combine::Sum, Axis::Cols, p);
-        let sum = b.map("sum", TileType::F32, &m, &one, Expr::tile(carried[1]) * Expr::tile(scale) + Expr::tile(part));
-        let old = b.map("old", TileType::F32, &m, &d, Expr::tile(carried[2]) * by_row(scale));
-        vec![top, sum, b.dot("acc", TileType::F32, p, vs, Some(old))]
+        online_softmax(b, s, vs, carried, [&m, &n, &d])
     });
     b.store(o, vec![h, i0 + row(), col()], Expr::tile(last[2]) / by_row(last[1]), &m, &d);
     b.finish()
@@ -230,14 +242,7 @@ pub fn block_sparse_attention(width: usize, entries: usize, [queries, keys]: [us
         let inside = (named(place) * Expr::int(bk as i64) + col()).lt(length());
         let scaled = Expr::tile(s) * Expr::float(1.0 / (width as f64).sqrt());
         let s = b.map("masked", TileType::F32, &m, &n, Expr::select(inside, scaled, Expr::float(f64::NEG_INFINITY)));
-        let here = b.reduce("here", Combine::Max, Axis::Cols, s);
-        let top = b.map("top", TileType::F32, &m, &one, Expr::tile(carried[0]).max(Expr::tile(here)));
-        let p = b.map("p", TileType::F32, &m, &n, exp(Expr::tile(s) - finite(by_row(top))));
-        let scale = b.map("scale", TileType::F32, &m, &one, exp(Expr::tile(carried[0]) - finite(Expr::tile(top))));
-        let part = b.reduce("part", Combine::Sum, Axis::Cols, p);
-        let sum = b.map("sum", TileType::F32, &m, &one, Expr::tile(carried[1]) * Expr::tile(scale) + Expr::tile(part));
-        let old = b.map("old", TileType::F32, &m, &d, Expr::tile(carried[2]) * by_row(scale));
-        vec![top, sum, b.dot("acc", TileType::F32, p, vs, Some(old))]
+        online_softmax(b, s, vs, carried, [&m, &n, &d])
     });
     // A row without any key is zero.
     let none = by_row(last[1]).equals(Expr::float(0.0));
