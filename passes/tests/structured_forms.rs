@@ -1,13 +1,14 @@
 //! Convolutions and products of factors in their native forms against the reference.
 
+mod agree;
+
+use agree::{has, lowered, shape_of};
 use mixc_ir::dim::DimValues;
 use mixc_ir::expr::{Kind, Scalar};
-use mixc_ir::lowered::Action;
 use mixc_ir::program::Program;
 use mixc_ir::tensor::Tensor;
 use mixc_ir::tile::Rounding;
 use mixc_ir::{lowered_interp, reference};
-use mixc_passes::{forms, lower, rewrite};
 
 const FORMS: [&str; 3] = ["direct_convolution", "fft_convolution", "monarch_convolution"];
 
@@ -26,28 +27,10 @@ fn error(text: &str, sizes: &[(&str, i64)], form: &str, state: &mut u64) -> f64 
         let n = sizes.iter().find(|(name, _)| *name == &*d.name.to_string()).map_or(1, |(_, n)| *n);
         values.insert(d.name.clone(), n);
     }
-    let inputs: Vec<Tensor> = program
-        .params
-        .iter()
-        .map(|v| {
-            let shape: Vec<usize> = program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
-            tensor(&shape, state)
-        })
-        .collect();
+    let inputs: Vec<Tensor> = program.params.iter().map(|v| tensor(&shape_of(&program, *v, &values), state)).collect();
     let want = reference::interpret(&program, &values, &inputs, &reference::Weights::new()).unwrap();
-    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
-    let settings =
-        lower::Settings { typical: values.clone(), force_form: Some(form.to_string()).filter(|f| !f.is_empty()) };
-    let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
-    let mut taken = false;
-    for step in &lowered.steps {
-        if let Action::Run { program, form: of, .. } = &step.action {
-            let problems = mixc_ir::tile::verify(program);
-            assert!(problems.is_empty(), "{problems:?}\n{program}");
-            taken |= of == form;
-        }
-    }
-    assert!(taken || form.is_empty(), "{form} was not taken\n{text}");
+    let lowered = lowered(&program, &values, form);
+    assert!(form.is_empty() || has(&lowered, form), "{form} was not taken\n{text}");
     let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
         .unwrap_or_else(|e| panic!("{e}\n{text} {sizes:?} {form}"));
     let mut worst: f64 = 0.0;

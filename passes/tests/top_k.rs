@@ -1,12 +1,13 @@
 //! The native forms of the k greatest against the reference, with `k` from the lengths of the call.
 
+mod agree;
+
+use agree::{lowered, shape_of};
 use mixc_ir::dim::DimValues;
 use mixc_ir::expr::{Kind, Scalar};
-use mixc_ir::lowered::Action;
 use mixc_ir::tensor::Tensor;
 use mixc_ir::tile::Rounding;
 use mixc_ir::{lowered_interp, reference};
-use mixc_passes::{forms, lower, rewrite};
 
 /// Small integers: exact in every precision, and with many ties.
 fn tensor(shape: &[usize], state: &mut u64) -> Tensor {
@@ -28,25 +29,10 @@ fn both(
 ) -> (Result<Vec<Tensor>, String>, Result<Vec<Tensor>, String>) {
     let program = mixc_ir::verify::check(text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
     let values = values(sizes);
-    let inputs: Vec<Tensor> = program
-        .params
-        .iter()
-        .map(|v| {
-            let shape: Vec<usize> = program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
-            tensor(&shape, state)
-        })
-        .collect();
+    let inputs: Vec<Tensor> = program.params.iter().map(|v| tensor(&shape_of(&program, *v, &values), state)).collect();
     let want =
         reference::interpret(&program, &values, &inputs, &reference::Weights::new()).map_err(|e| format!("{e:?}"));
-    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
-    let settings = lower::Settings { typical: values.clone(), force_form: None };
-    let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
-    for step in &lowered.steps {
-        if let Action::Run { program, .. } = &step.action {
-            let problems = mixc_ir::tile::verify(program);
-            assert!(problems.is_empty(), "{problems:?}\n{program}");
-        }
-    }
+    let lowered = lowered(&program, &values, "");
     let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
         .map_err(|e| e.to_string());
     (want, got)

@@ -1,5 +1,8 @@
 //! The native form of the search down a tree of keys against the reference.
 
+mod agree;
+
+use agree::{lowered, shape_of};
 use mixc_ir::dim::DimValues;
 use mixc_ir::expr::{Kind, Scalar};
 use mixc_ir::lowered::Action;
@@ -7,7 +10,6 @@ use mixc_ir::program::Program;
 use mixc_ir::tensor::Tensor;
 use mixc_ir::tile::Rounding;
 use mixc_ir::{lowered_interp, reference};
-use mixc_passes::{forms, lower, rewrite};
 
 /// Small integers: exact in every precision, and with many ties.
 fn tensor(shape: &[usize], spread: u64, state: &mut u64) -> Tensor {
@@ -38,27 +40,16 @@ fn run(text: &str, sizes: [usize; 2], spread: u64, state: &mut u64) -> Vec<Strin
             values.insert(d.clone(), sizes[usize::from(n == "S")] as i64);
         }
     }
-    let inputs: Vec<Tensor> = program
-        .params
-        .iter()
-        .map(|v| {
-            let shape: Vec<usize> = program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
-            tensor(&shape, spread, state)
-        })
-        .collect();
+    let inputs: Vec<Tensor> =
+        program.params.iter().map(|v| tensor(&shape_of(&program, *v, &values), spread, state)).collect();
     let want = reference::interpret(&program, &values, &inputs, &reference::Weights::new()).unwrap();
-    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
     let mut names = Vec::new();
     for form in ["block_sparse", "flash"] {
-        let settings = lower::Settings { typical: values.clone(), force_form: Some(form.to_string()) };
-        let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
-        for step in &lowered.steps {
-            if let Action::Run { program, .. } = &step.action {
-                let problems = mixc_ir::tile::verify(program);
-                assert!(problems.is_empty(), "{problems:?}\n{program}");
-                names.push(program.name.clone());
-            }
-        }
+        let lowered = lowered(&program, &values, form);
+        names.extend(lowered.steps.iter().filter_map(|step| match &step.action {
+            Action::Run { program, .. } => Some(program.name.clone()),
+            Action::CheckIds { .. } => None,
+        }));
         let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
             .unwrap_or_else(|e| panic!("{e}\n{text}"));
         for (got, want) in got.iter().zip(&want) {

@@ -112,6 +112,20 @@ pub enum Compare {
     Ge,
 }
 
+impl Compare {
+    /// The sign between the two values, as it is printed and as C writes it.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Compare::Eq => "==",
+            Compare::Ne => "!=",
+            Compare::Lt => "<",
+            Compare::Le => "<=",
+            Compare::Gt => ">",
+            Compare::Ge => ">=",
+        }
+    }
+}
+
 /// An element of a tensor in slow memory.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Load {

@@ -1,6 +1,6 @@
 //! Expressions as text, for people.
 
-use super::{Binary, COL, Compare, Expr, Node, Pick, ROW, Unary, Var};
+use super::{Binary, COL, Expr, Node, Pick, ROW, Unary, Var};
 use std::fmt;
 
 impl fmt::Display for Expr {
@@ -30,14 +30,7 @@ impl fmt::Display for Expr {
                 }
             },
             Node::Compare(op, a, b) => {
-                let sign = match op {
-                    Compare::Eq => "==",
-                    Compare::Ne => "!=",
-                    Compare::Lt => "<",
-                    Compare::Le => "<=",
-                    Compare::Gt => ">",
-                    Compare::Ge => ">=",
-                };
+                let sign = op.sign();
                 write!(f, "({a} {sign} {b})")
             }
             Node::Select(c, a, b) => write!(f, "({c} ? {a} : {b})"),

@@ -6,7 +6,7 @@
 
 use super::{Axis, Carry, Combine, Extent, Matrix, Role, Stmt, TileOp, TileProgram, TileType};
 use crate::dim::{Dim, Symbol};
-use crate::expr::{Binary, COL, Compare, Expr, Node, Pick, ROW, SlowId, TileId, Unary, Var};
+use crate::expr::{Binary, COL, Expr, Node, Pick, ROW, SlowId, TileId, Unary, Var};
 use std::collections::BTreeSet;
 use std::fmt;
 
@@ -140,14 +140,7 @@ impl Names {
                 (level, format!("{}{space}{sign}{space}{}", self.expr(a, level), self.expr(b, next)))
             }
             Node::Compare(op, a, b) => {
-                let sign = match op {
-                    Compare::Eq => "==",
-                    Compare::Ne => "!=",
-                    Compare::Lt => "<",
-                    Compare::Le => "<=",
-                    Compare::Gt => ">",
-                    Compare::Ge => ">=",
-                };
+                let sign = op.sign();
                 (Level::Compare, format!("{} {sign} {}", self.expr(a, Level::Sum), self.expr(b, Level::Sum)))
             }
             Node::Select(c, a, b) => {

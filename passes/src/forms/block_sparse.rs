@@ -6,14 +6,14 @@
 //! keeps ranges of keys besides. Narrow blocks are gathered, several to a tile.
 
 use super::blocks::{self, RowBlock};
-use super::flash::{FEATURES, LEAST, fold_scale, inner_capacity, local_mix, normalised, reads, whole};
+use super::flash::{FEATURES, LEAST, fold_scale, inner_capacity, local_mix, normalised, online_softmax, reads, whole};
 use super::reduce::by_row;
 use super::{Apply, ApplyForm, Write, buffers_of, capacity, open};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, axes, axis, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{COL, Expr, Node, ROW, TileId, Unary};
+use mixc_ir::expr::{COL, Expr, Node, ROW, TileId};
 use mixc_ir::lowered::{BufferId, Place};
 use mixc_ir::support::Condition;
 use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
@@ -34,8 +34,8 @@ pub static FORM: ApplyForm = ApplyForm {
     },
 };
 
-/// The share of the blocks of a mask that is reckoned to be marked where the mask is data: masks of blocks are written
-/// where most of them are absent (the tree searches and strided patterns that the literature measures keep 1/4 or less).
+/// The share of the blocks of a mask that is reckoned to be marked where the mask is data: a guess, for nothing is known of
+/// it then. Masks of blocks are written where most blocks are absent.
 const TYPICAL_SHARE: f64 = 0.25;
 
 /// The share of blocks that are visited: counted in a constant mask, `TYPICAL_SHARE` of one that is data. Lists of a
@@ -412,18 +412,9 @@ impl Turn<'_> {
         inside: &dyn Fn(&Expr) -> Expr,
         carried: &[TileId],
     ) -> Vec<TileId> {
-        let (ty, rows, one) = (self.keys.ty, self.keys.rows, Extent::fixed(1));
-        let e = self.keys.scores(b, key, cols, support, inside);
-        let (m, l, o) = (carried[0], carried[1], carried[2]);
-        let most = b.reduce("most", Combine::Max, Axis::Cols, e);
-        let m1 = b.map("m1", ty, rows, &one, Expr::tile(m).max(Expr::tile(most)));
-        let p = b.map("p", ty, rows, cols, (Expr::tile(e) - by_row(m1)).apply(Unary::Exp));
-        let c = b.map("c", ty, rows, &one, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
-        let sum = b.reduce("sum", Combine::Sum, Axis::Cols, p);
-        let l1 = b.map("l1", ty, rows, &one, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
-        let scaled = b.map("scaled", ty, rows, self.width, Expr::tile(o) * by_row(c));
+        let scores = self.keys.scores(b, key, cols, support, inside);
         let v = (self.value)(axis(self.keys.mix.rank() + 1), Expr::from(COL));
-        let v = b.map("v", ty, cols, self.width, self.keys.read(v, key, inside));
-        vec![m1, l1, b.dot("o1", ty, p, v, Some(scaled))]
+        let v = self.keys.read(v, key, inside);
+        online_softmax(b, self.keys.ty, scores, v, carried, [self.keys.rows, cols, self.width])
     }
 }

@@ -97,6 +97,29 @@ impl Seen {
     }
 }
 
+/// Takes a block of scores `[rows, cols]` and the values of its keys `[cols, width]` into the carried row maxima, sums and
+/// weighted values (online softmax, Milakov and Gimelshein, arXiv 1805.02867).
+pub fn online_softmax(
+    b: &mut TileBuilder,
+    ty: TileType,
+    scores: TileId,
+    values: Expr,
+    carried: &[TileId],
+    [rows, cols, width]: [&Extent; 3],
+) -> Vec<TileId> {
+    let (m, l, o) = (carried[0], carried[1], carried[2]);
+    let one = Extent::fixed(1);
+    let most = b.reduce("most", Combine::Max, Axis::Cols, scores);
+    let m1 = b.map("m1", ty, rows, &one, Expr::tile(m).max(Expr::tile(most)));
+    let p = b.map("p", ty, rows, cols, (Expr::tile(scores) - by_row(m1)).apply(Unary::Exp));
+    let c = b.map("c", ty, rows, &one, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
+    let sum = b.reduce("sum", Combine::Sum, Axis::Cols, p);
+    let l1 = b.map("l1", ty, rows, &one, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
+    let scaled = b.map("scaled", ty, rows, width, Expr::tile(o) * by_row(c));
+    let v = b.map("v", ty, cols, width, values);
+    vec![m1, l1, b.dot("o1", ty, p, v, Some(scaled))]
+}
+
 /// Output over denominator; a row without support has l = 0 and o = 0.
 pub fn normalised(l: TileId, o: TileId) -> Expr {
     let empty = Expr::compare(Compare::Eq, by_row(l), Expr::float(0.0));
@@ -368,20 +391,11 @@ impl Rows {
             keys: &keys,
         };
         let step = |b: &mut TileBuilder, j0: &Expr, cols: Extent, carried: &[TileId], cut: bool| -> Vec<TileId> {
-            let (m, l, o) = (carried[0], carried[1], carried[2]);
             let e = scores.tile(b, j0, &cols, depth, cut);
-            let most = b.reduce("most", Combine::Max, Axis::Cols, e);
-            let m1 = b.map("m1", ty, &rows, &one, Expr::tile(m).max(Expr::tile(most)));
-            let p = b.map("p", ty, &rows, &cols, (Expr::tile(e) - by_row(m1)).apply(Unary::Exp));
-            let c = b.map("c", ty, &rows, &one, (Expr::tile(m) - Expr::tile(m1)).apply(Unary::Exp));
-            let sum = b.reduce("sum", Combine::Sum, Axis::Cols, p);
-            let l1 = b.map("l1", ty, &rows, &one, Expr::tile(l) * Expr::tile(c) + Expr::tile(sum));
-            let scaled = b.map("scaled", ty, &rows, &width, Expr::tile(o) * by_row(c));
             let key = j0.clone() + Expr::from(ROW);
             let v = crate::lower::batched(&x, &a.batch, &out_batch, &[key.clone(), d0.clone() + Expr::from(COL)]);
             let v = if cut { blocks::present_rows(&mix, &keys, &batch, &key, v) } else { v };
-            let v = b.map("v", ty, &cols, &width, v);
-            vec![m1, l1, b.dot("o1", ty, p, v, Some(scaled))]
+            online_softmax(b, ty, e, v, carried, [&rows, &cols, &width])
         };
         let mut state = vec![m0, l0, o0];
         let mut from = range.from.clone();

@@ -4,7 +4,7 @@ use mixc_ir::dim::DimValues;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Kind, Scalar};
 use mixc_ir::lowered::{Action, Lowered};
-use mixc_ir::program::Program;
+use mixc_ir::program::{Program, ValueId};
 use mixc_ir::tensor::Tensor;
 use mixc_ir::tile::Rounding;
 use mixc_ir::{lowered_interp, reference};
@@ -50,12 +50,27 @@ fn input(name: &str, dtype: DType, shape: &[usize], random: &mut Random) -> Tens
     numbers.rounded(dtype)
 }
 
+/// The tile programs of a program, each of them verified, in a form where one is named.
 pub fn lowered(program: &Program, values: &DimValues, form: &str) -> Lowered {
     let expanded = rewrite::expand_layers(program, &|op| forms::lowers_whole(op.name));
-    let settings = lower::Settings { typical: values.clone(), force_form: Some(form.to_string()) };
-    lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}"))
+    let force_form = Some(form.to_string()).filter(|f| !f.is_empty());
+    let settings = lower::Settings { typical: values.clone(), force_form };
+    let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}"));
+    for step in &lowered.steps {
+        if let Action::Run { program, .. } = &step.action {
+            let problems = mixc_ir::tile::verify(program);
+            assert!(problems.is_empty(), "{problems:?}\n{program}");
+        }
+    }
+    lowered
 }
 
+/// The lengths of a value's axes.
+pub fn shape_of(program: &Program, v: ValueId, values: &DimValues) -> Vec<usize> {
+    program.ty(v).dims().iter().map(|d| d.eval(values).unwrap() as usize).collect()
+}
+
+#[allow(dead_code, reason = "not every test of a form needs it")]
 pub fn has(lowered: &Lowered, name: &str) -> bool {
     lowered.steps.iter().any(|s| matches!(&s.action, Action::Run { form, .. } if form == name))
 }
@@ -78,6 +93,7 @@ pub fn agrees_at(text: &str, values: DimValues, form: &str, random: &mut Random)
 }
 
 /// The same with booleans of one's own making.
+#[allow(dead_code, reason = "not every test of a form needs it")]
 pub fn agrees_with(
     text: &str,
     values: DimValues,
@@ -98,9 +114,7 @@ pub fn agrees_with(
                 return Tensor::from_fn(Kind::Int, &shape, |_| Scalar::Int(random.next() as i64 % 2500));
             }
             if dtype == DType::Bool {
-                let shape: Vec<usize> =
-                    program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
-                return marks(&shape, random);
+                return marks(&shape_of(&program, *v, &values), random);
             }
             tolerance = tolerance.max(if dtype == DType::BF16 {
                 2e-2
@@ -109,19 +123,12 @@ pub fn agrees_with(
             } else {
                 0.0
             });
-            let shape: Vec<usize> = program.ty(*v).dims().iter().map(|d| d.eval(&values).unwrap() as usize).collect();
-            input(program.name_of(*v), dtype, &shape, random)
+            input(program.name_of(*v), dtype, &shape_of(&program, *v, &values), random)
         })
         .collect();
     let want = reference::interpret(&program, &values, &inputs, &reference::Weights::new()).unwrap();
     let lowered = lowered(&program, &values, form);
     assert!(has(&lowered, form), "{form} is not reached\n{text}");
-    for step in &lowered.steps {
-        if let Action::Run { program, .. } = &step.action {
-            let problems = mixc_ir::tile::verify(program);
-            assert!(problems.is_empty(), "{problems:?}\n{program}");
-        }
-    }
     let got = lowered_interp::interpret_lowered(&lowered, &values, &inputs, &Default::default(), Rounding::Tiles)
         .unwrap_or_else(|e| panic!("{e}\n{text}"));
     for (got, want) in got.iter().zip(&want) {

@@ -7,7 +7,7 @@
 use super::storage::Storage;
 use mixc_ir::dim::{Atom, Dim};
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Binary, COL, Compare, Expr, Kind, Load, Node, Pick, ROW, TileId, Unary, Var};
+use mixc_ir::expr::{Binary, COL, Expr, Kind, Load, Node, Pick, ROW, TileId, Unary, Var};
 use mixc_ir::tile::{TileProgram, TileType};
 
 /// The precision of an expression's reals.
@@ -250,14 +250,7 @@ impl Names<'_> {
             Node::Unary(op, a) => self.unary(*op, a, real),
             Node::Binary(op, a, b) => self.binary(*op, a, b, real),
             Node::Compare(op, a, b) => {
-                let sign = match op {
-                    Compare::Eq => "==",
-                    Compare::Ne => "!=",
-                    Compare::Lt => "<",
-                    Compare::Le => "<=",
-                    Compare::Gt => ">",
-                    Compare::Ge => ">=",
-                };
+                let sign = op.sign();
                 format!("({} {sign} {})", self.text(a, real), self.text(b, real))
             }
             Node::Select(c, a, b) => {
