@@ -401,7 +401,8 @@ pub struct Structure {
     pub non_negative: bool,
     /// Whether `M[i,j]` depends on i - j alone.
     pub toeplitz: bool,
-    /// Rank of the values, when bounded by a formula (of `gram` the inner length).
+    /// A bound of the rank of some matrix that agrees with the operator wherever an element is present: of `gram`, masked
+    /// or not, the inner length; of `semiseparable` the states. Of an operator that is present everywhere its own rank.
     pub rank: Option<Dim>,
 }
 
@@ -413,6 +414,11 @@ impl Default for Structure {
 }
 
 impl Structure {
+    /// A bound of the operator's own rank, where absent elements are zeros.
+    pub fn own_rank(&self) -> Option<Dim> {
+        self.rank.clone().filter(|_| self.support.is_full())
+    }
+
     /// Only the support is known.
     pub fn of(support: Support) -> Structure {
         Structure { support, ..Structure::default() }

@@ -120,7 +120,8 @@ pub fn words(program: &Program, ty: &MixType, structure: &Structure, dims: &DimV
     }
     out.push(format!("present where {}", support_words(program, &structure.support)));
     if let Some(rank) = &structure.rank {
-        out.push(format!("rank at most {rank}, before a mask"));
+        let where_present = if structure.support.is_full() { "" } else { " in every block without absent elements" };
+        out.push(format!("rank at most {rank}{where_present}"));
     }
     if structure.toeplitz {
         out.push("depends on i − j alone (Toeplitz)".into());

@@ -57,7 +57,7 @@ fn structure(call: &Call<'_>) -> Structure {
         non_negative: sa.non_negative && sb.non_negative,
         // Other products of Toeplitz matrices feel the ends.
         toeplitz: sa.toeplitz && sb.toeplitz && triangular(&sa, a) && triangular(&sb, b),
-        rank: least(sa.rank, sb.rank),
+        rank: least(sa.own_rank(), sb.own_rank()),
     }
 }
 

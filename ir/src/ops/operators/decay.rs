@@ -46,7 +46,8 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
 
 fn structure(call: &Call<'_>) -> Structure {
     let s = call.structure(0);
-    Structure { toeplitz: s.toeplitz, ..Structure::of(s.support) }
+    // exp(A_i - A_j) scales rows and columns.
+    Structure { toeplitz: s.toeplitz, rank: s.rank, ..Structure::of(s.support) }
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

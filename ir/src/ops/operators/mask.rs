@@ -111,7 +111,7 @@ fn structure(call: &Call<'_>) -> Structure {
         support: s.support.intersect(&own),
         non_negative: s.non_negative,
         toeplitz: s.toeplitz && by_distance,
-        rank: None,
+        rank: s.rank,
     }
 }
 

@@ -52,7 +52,7 @@ fn structure(call: &Call<'_>) -> Structure {
         (Some(mask), Some(rows), Some(cols)) => Condition::Blocks { mask, rows, cols },
         _ => Condition::Data,
     };
-    Structure { non_negative: s.non_negative, ..Structure::of(s.support.intersect(&Support::only(own))) }
+    Structure { non_negative: s.non_negative, rank: s.rank, ..Structure::of(s.support.intersect(&Support::only(own))) }
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

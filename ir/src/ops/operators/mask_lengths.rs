@@ -63,7 +63,7 @@ fn structure(call: &Call<'_>) -> Structure {
         None => Condition::Data,
     };
     let support = s.support.intersect(&Support::only(own));
-    Structure { non_negative: s.non_negative, ..Structure::of(support) }
+    Structure { non_negative: s.non_negative, rank: s.rank, ..Structure::of(support) }
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

@@ -41,7 +41,7 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
 fn structure(call: &Call<'_>) -> Structure {
     let s = call.structure(0);
     let own = call.value(1).map_or(Condition::Data, Condition::Marked);
-    Structure { non_negative: s.non_negative, ..Structure::of(s.support.intersect(&Support::only(own))) }
+    Structure { non_negative: s.non_negative, rank: s.rank, ..Structure::of(s.support.intersect(&Support::only(own))) }
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

@@ -55,8 +55,10 @@ fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
     Ok(operator(c.dtype, batch, tokens.clone(), tokens.clone()))
 }
 
-fn structure(_: &Call<'_>) -> Structure {
-    Structure::of(Support::only(Condition::AtMost { by: Dim::constant(0), at: Position::Row }))
+fn structure(call: &Call<'_>) -> Structure {
+    // c_i exp(A_i) times b_j exp(-A_j), A the running sum of log decays.
+    let rank = call.ty(0).and_then(Type::as_tensor).and_then(|t| t.shape.last().cloned());
+    Structure { rank, ..Structure::of(Support::only(Condition::AtMost { by: Dim::constant(0), at: Position::Row })) }
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

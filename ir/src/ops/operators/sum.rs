@@ -36,7 +36,8 @@ fn structure(call: &Call<'_>) -> Structure {
         support: a.support.union(&b.support),
         non_negative: a.non_negative && b.non_negative,
         toeplitz: a.toeplitz && b.toeplitz,
-        rank: a.rank.zip(b.rank).and_then(|(x, y)| x.add(&y).ok()),
+        // Where one is absent and the other is not, the sum agrees with neither completion.
+        rank: a.rank.zip(b.rank).filter(|_| a.support == b.support).and_then(|(x, y)| x.add(&y).ok()),
     }
 }
 

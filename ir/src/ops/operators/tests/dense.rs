@@ -201,21 +201,30 @@ pub fn top_k_tree(m: &Dense, k: i64, bq: i64, bk: i64, sink: i64, window: i64) -
     })
 }
 
-/// The numerical rank of one matrix.
+/// The greatest numerical rank of a block of one matrix that has no absent element: for every row, what it has in all
+/// rows that have as much.
 pub fn rank(m: &Dense, at: At<'_>) -> usize {
-    let mut a: Vec<Vec<f64>> =
-        (0..m.rows).map(|i| (0..m.cols).map(|j| m.cell(&m.batch, at, i, j).unwrap_or(0.0)).collect()).collect();
+    let cell = |i: usize, j: usize| m.cell(&m.batch, at, i, j);
+    let block = |row: usize| -> Vec<Vec<f64>> {
+        let present: Vec<usize> = (0..m.cols).filter(|j| cell(row, *j).is_some()).collect();
+        (0..m.rows).filter_map(|i| present.iter().map(|j| cell(i, *j)).collect()).collect()
+    };
+    (0..m.rows).map(|row| rank_of(block(row))).max().unwrap_or(0)
+}
+
+fn rank_of(mut a: Vec<Vec<f64>>) -> usize {
+    let (rows, cols) = (a.len(), a.first().map_or(0, Vec::len));
     let scale = a.iter().flatten().fold(0.0f64, |s, x| s.max(x.abs()));
     let mut rank = 0;
-    for col in 0..m.cols {
-        let Some(pivot) = (rank..m.rows).max_by(|&x, &y| a[x][col].abs().total_cmp(&a[y][col].abs())) else { break };
+    for col in 0..cols {
+        let Some(pivot) = (rank..rows).max_by(|&x, &y| a[x][col].abs().total_cmp(&a[y][col].abs())) else { break };
         if a[pivot][col].abs() <= 1e-9 * scale {
             continue;
         }
         a.swap(rank, pivot);
-        for i in rank + 1..m.rows {
+        for i in rank + 1..rows {
             let f = a[i][col] / a[rank][col];
-            for j in col..m.cols {
+            for j in col..cols {
                 let x = a[rank][j];
                 a[i][j] -= f * x;
             }
