@@ -100,7 +100,7 @@ pub struct Explanation {
 /// The derivation of a compilation.
 pub fn explain(c: &Compilation, request: &Request, target: &str) -> Explanation {
     let dims = shapes::typical(&c.program, &request.shapes);
-    let machine = Machine::zen4();
+    let machine = &c.machine;
     let mut kernels = Vec::new();
     for step in c.lowered.phase(Phase::Run) {
         let Action::Run { program, form, site, .. } = &step.action else { continue };
@@ -113,8 +113,8 @@ pub fn explain(c: &Compilation, request: &Request, target: &str) -> Explanation 
             flops: cost.flops.fma + cost.flops.special + cost.flops.other,
             bytes: cost.moved(),
             bytes_bound: cost.compulsory(),
-            levels: levels(&cost, &machine),
-            cost_us: cost.seconds(&machine, 1) * 1e6,
+            levels: levels(&cost, machine),
+            cost_us: cost.seconds(machine, machine.fewest_threads) * 1e6,
         });
     }
     let mut approx = Vec::new();

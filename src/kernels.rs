@@ -64,7 +64,7 @@ pub fn kernels(c: &Compilation, target: &Target, dims: &DimValues) -> Result<Vec
             form: form.clone(),
             site: format!("%{site}"),
             times: 1,
-            bound_ms: cost.seconds(&crate::machine(), 1) * 1e3,
+            bound_ms: cost.seconds(&c.machine, 1) * 1e3,
             inputs: data(&alone.params),
             outputs: data(&alone.results),
             code,

@@ -46,11 +46,6 @@ pub use shapes::{
 };
 pub use target::Target;
 
-/// The machine that costs are reckoned for.
-pub fn machine() -> mixc_ir::machine::Machine {
-    mixc_ir::machine::Machine::zen4()
-}
-
 /// The names of the CPU targets.
 pub fn target_names() -> &'static [&'static str] {
     &mixc_backends::cpu::target::TARGET_NAMES

@@ -77,9 +77,9 @@ impl Model {
         Runner::new(self, target, request)
     }
 
-    /// Every stage's result.
-    pub fn stages(&self, request: &Request) -> Result<Compilation, Error> {
-        pipeline::compile(self, request)
+    /// Every stage's result, with costs reckoned for the target's machine.
+    pub fn stages(&self, target: &Target, request: &Request) -> Result<Compilation, Error> {
+        pipeline::compile(self, request, &target.machine())
     }
 
     /// Findings about this model as an error.

@@ -4,6 +4,7 @@ use crate::shapes::{self, ShapeArg};
 use crate::{Error, Model};
 use mixc_ir::attr::Attrs;
 use mixc_ir::lowered::{Action, Lowered};
+use mixc_ir::machine::Machine;
 use mixc_ir::program::Program;
 use mixc_passes::{forms, lower, memory, rewrite};
 use std::collections::BTreeMap;
@@ -72,6 +73,8 @@ pub struct Compilation {
     pub lowered: Lowered,
     /// Forms that were considered wherever several apply, the cheapest first.
     pub choices: Vec<forms::Candidate>,
+    /// The machine that costs were reckoned for.
+    pub machine: Machine,
 }
 
 /// A stage that can be printed.
@@ -89,8 +92,8 @@ pub enum Stage {
     Plan,
 }
 
-/// All stages before machine code.
-pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
+/// All stages before machine code, with costs reckoned for `machine`.
+pub fn compile(model: &Model, request: &Request, machine: &Machine) -> Result<Compilation, Error> {
     if let Some(name) = request.force_form.as_ref().filter(|name| forms::CATALOGUE.iter().all(|(f, _)| f != name)) {
         return Err(Error::Usage(format!("--force-form {name}: no such form; `mixc forms` lists them")));
     }
@@ -98,8 +101,9 @@ pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
     shapes::narrow(&mut program, &request.shapes)?;
     let typical = shapes::typical(&program, &request.shapes);
     let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
-    let settings = lower::Settings { typical: typical.clone(), force_form: request.force_form.clone() };
-    let cost = |candidate: &Program| lower::lower(candidate, &settings).ok().map(|l| forms::cost(&l, &typical));
+    let settings =
+        lower::Settings { typical: typical.clone(), machine: machine.clone(), force_form: request.force_form.clone() };
+    let cost = |candidate: &Program| lower::lower(candidate, &settings).ok().map(|l| forms::cost(&l, &settings));
     let limits = rewrite::RewriteSettings { approximations: request.approximations()?, ..Default::default() };
     let mut rewritten = rewrite::rewrite(&expanded, &limits, &cost);
     if let Some(form) = &request.force_form {
@@ -109,7 +113,7 @@ pub fn compile(model: &Model, request: &Request) -> Result<Compilation, Error> {
         lower::lower_with_candidates(&rewritten.program, &settings).map_err(|d| model.rejected(d))?;
     lowered.plan = memory::plan(&lowered, &typical)
         .map_err(|problems| Error::Bug(format!("the memory plan breaks its rules: {problems:?}")))?;
-    Ok(Compilation { program, expanded, rewritten, lowered, choices })
+    Ok(Compilation { program, expanded, rewritten, lowered, choices, machine: settings.machine })
 }
 
 /// How many tile programs of a form the lowered program runs.

@@ -64,7 +64,7 @@ impl Runner {
                 Ok(Runner { program, engine: Engine::Reference, weights })
             }
             Target::Cpu(target) => {
-                let compilation = Box::new(pipeline::compile(model, request)?);
+                let compilation = Box::new(pipeline::compile(model, request, &target.machine())?);
                 let code = Box::new(
                     cpu::compile(&compilation.lowered, target).map_err(|e| Error::Unavailable(e.to_string()))?,
                 );
@@ -76,7 +76,7 @@ impl Runner {
             Target::Cuda(target) => {
                 // A machine without a device says so before anything is worked out.
                 let device = cuda::open(target).map_err(|e| device_error(e.into()))?;
-                let compilation = Box::new(pipeline::compile(model, request)?);
+                let compilation = Box::new(pipeline::compile(model, request, &target.machine())?);
                 let code = Box::new(CudaModel::new(&compilation.lowered, device).map_err(device_error)?);
                 let bound = code.bind(&view).map_err(device_error)?;
                 let program = compilation.program.clone();

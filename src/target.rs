@@ -3,6 +3,7 @@
 use crate::Error;
 use mixc_backends::cpu::target as cpu;
 use mixc_backends::cuda::{ARCHITECTURES, CudaTarget};
+use mixc_ir::machine::Machine;
 
 /// A target.
 #[derive(Clone)]
@@ -33,6 +34,15 @@ impl Target {
                 Err(e @ cpu::TargetError::Unknown(_)) => Err(Error::Usage(format!("{e}, cpu, ref"))),
                 Err(e) => Err(Error::Unavailable(e.to_string())),
             },
+        }
+    }
+
+    /// The machine that costs are reckoned for; of the reference this machine's CPU.
+    pub fn machine(&self) -> Machine {
+        match self {
+            Target::Reference => cpu::Target::native().machine(),
+            Target::Cpu(target) => target.machine(),
+            Target::Cuda(target) => target.machine(),
         }
     }
 

@@ -4,7 +4,6 @@ use crate::explain::SMALL_WORK;
 use crate::{Compilation, Error, Model, Request, Runner, Target};
 use mixc_ir::dim::DimValues;
 use mixc_ir::lowered::{Action, Phase};
-use mixc_ir::machine::Machine;
 
 /// A model with one form preferred.
 pub struct Variant {
@@ -42,7 +41,7 @@ pub fn variants(
         let force_form = (!is_chosen).then(|| form.clone());
         let asked = Request { force_form, ..request.clone() };
         if !is_chosen {
-            let stages = model.stages(&asked)?;
+            let stages = model.stages(target, &asked)?;
             let program = text(&stages);
             if !forms_of(&stages).contains(&form) || seen.contains(&program) {
                 continue;
@@ -80,12 +79,11 @@ fn text(c: &Compilation) -> String {
 
 /// Milliseconds and bytes moved of a call.
 fn reckoned(c: &Compilation, dims: &DimValues, threads: usize) -> Result<(f64, f64), Error> {
-    let machine = Machine::zen4();
     let mut sum = (0.0, 0.0);
     for step in c.lowered.phase(Phase::Run) {
         let Action::Run { program, .. } = &step.action else { continue };
         let cost = mixc_ir::tile::cost(program, dims).map_err(|e| Error::Usage(e.to_string()))?;
-        sum = (sum.0 + cost.seconds(&machine, threads) * 1e3, sum.1 + cost.moved());
+        sum = (sum.0 + cost.seconds(&c.machine, threads) * 1e3, sum.1 + cost.moved());
     }
     Ok(sum)
 }

@@ -141,7 +141,8 @@ fn model(body: &str) -> Result<Model, String> {
 fn forms(model: &Model, tokens: i64) -> Result<Vec<String>, String> {
     let shapes = vec![ShapeArg { name: "T".into(), low: 1, high: 8192, typical: tokens }];
     let request = Request { shapes, ..Request::default() };
-    let stages = model.stages(&request).map_err(|e| e.to_string())?;
+    let machine = Target::parse("znver4").map_err(|e| e.to_string())?;
+    let stages = model.stages(&machine, &request).map_err(|e| e.to_string())?;
     let mut forms: Vec<String> = Vec::new();
     for kernel in mixc::explain::explain(&stages, &request, "cpu").kernels {
         if !SMALL_WORK.contains(&kernel.form.as_str()) && !forms.contains(&kernel.form) {

@@ -1,5 +1,6 @@
 //! What a machine can do at most, as numbers: peaks of one thread, and sizes and bandwidths of its memories. The cost
-//! model and the choice of tile sizes read it; nothing here is measured at run time.
+//! model and the choice of forms read it; nothing here is measured at run time. A thread is what takes one grid point
+//! after the other: on a CPU a thread of the caller's, on a GPU a resident block of threads.
 
 /// A level of the memory hierarchy.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,8 +39,22 @@ pub struct Machine {
     pub launch: f64,
     /// f32 lanes of a vector.
     pub lanes: usize,
-    /// Cores.
+    /// Threads that it may run at once.
     pub threads: usize,
+    /// Threads that it runs at least: one on a CPU, where the caller decides, all on a GPU.
+    pub fewest_threads: usize,
+}
+
+/// The figures of a GPU's data sheet; peaks and bandwidths (bytes, bytes a second) of the whole device.
+struct Gpu {
+    name: &'static str,
+    multiprocessors: usize,
+    clock: f64,
+    fma: f64,
+    fma_bf16: f64,
+    shared_memory: u64,
+    l2: (u64, f64),
+    memory: (u64, f64),
 }
 
 /// 2^30.
@@ -73,6 +88,68 @@ impl Machine {
             launch: 5e-7,
             lanes: 16,
             threads: 2,
+            fewest_threads: 1,
+        }
+    }
+
+    /// NVIDIA H100 SXM by its data sheet (f32 67, dense bf16 989 TFLOP/s, 50 MB of L2, 3.35 TB/s) and the throughputs of
+    /// compute capability 9.0 in the CUDA programming guide; not measured.
+    pub fn h100() -> Machine {
+        Machine::nvidia(Gpu {
+            name: "h100",
+            multiprocessors: 132,
+            clock: 1.755e9,
+            fma: 67e12,
+            fma_bf16: 989e12,
+            shared_memory: 228 << 10,
+            l2: (50 << 20, 5.5e12),
+            memory: (80 * GIBI, 3.35e12),
+        })
+    }
+
+    /// NVIDIA A100 SXM by its data sheet (f32 19.5, dense bf16 312 TFLOP/s, 40 MB of L2, 2.04 TB/s); not measured.
+    pub fn a100() -> Machine {
+        Machine::nvidia(Gpu {
+            name: "a100",
+            multiprocessors: 108,
+            clock: 1.41e9,
+            fma: 19.5e12,
+            fma_bf16: 312e12,
+            shared_memory: 164 << 10,
+            l2: (40 << 20, 4.5e12),
+            memory: (80 * GIBI, 2.04e12),
+        })
+    }
+
+    /// Four resident blocks of 128 threads a multiprocessor, one for each of its schedulers: a block has a quarter of it.
+    fn nvidia(gpu: Gpu) -> Machine {
+        let blocks = 4 * gpu.multiprocessors;
+        let share = |of_all: f64| of_all / blocks as f64;
+        let level = |name, bytes, bandwidth, shared_bandwidth| Level { name, bytes, bandwidth, shared_bandwidth };
+        // 64 bytes a cycle and multiprocessor between it and L2.
+        let past_l1 = 16.0 * gpu.clock;
+        Machine {
+            name: gpu.name.into(),
+            levels: vec![
+                // 128 bytes a cycle and multiprocessor.
+                level("shared", gpu.shared_memory / 4, 32.0 * gpu.clock, f64::INFINITY),
+                level("L2", gpu.l2.0, past_l1, gpu.l2.1),
+                level("memory", gpu.memory.0, past_l1, gpu.memory.1),
+            ],
+            fma: share(gpu.fma),
+            fma_bf16: share(gpu.fma_bf16),
+            // 16 results a cycle and multiprocessor.
+            special: 4.0 * gpu.clock,
+            other: share(gpu.fma) / 2.0,
+            // 64 integer operations a cycle and multiprocessor, and some 20 of them for a quotient.
+            scalar: 16.0 / 20.0 * gpu.clock,
+            // A barrier and the start of a loop, some 50 cycles; reckoned.
+            step: 50.0 / gpu.clock,
+            // A kernel's launch in a stream, as commonly measured.
+            launch: 3e-6,
+            lanes: 32,
+            threads: blocks,
+            fewest_threads: blocks,
         }
     }
 
@@ -121,5 +198,14 @@ mod tests {
         assert_eq!(Machine::bandwidth(&wide.levels[0], 2), 424e9);
         assert_eq!(wide.level_for(100 << 10).map(|l| l.name), Some("L2"));
         assert_eq!(wide.level_for(u64::MAX).map(|l| l.name), Some("memory"));
+    }
+
+    #[test]
+    fn blocks_of_a_gpu_make_up_the_device() {
+        for (gpu, fma, memory) in [(Machine::h100(), 67e12, 3.35e12), (Machine::a100(), 19.5e12, 2.04e12)] {
+            assert!((gpu.fma * gpu.threads as f64 / fma - 1.0).abs() < 1e-9);
+            assert_eq!(Machine::bandwidth(&gpu.levels[2], gpu.threads), memory);
+            assert!(Machine::bandwidth(&gpu.levels[2], 1) < memory / 50.0, "one block does not fill the memory's bus");
+        }
     }
 }

@@ -5,6 +5,7 @@
 mod models;
 
 use mixc_ir::dim::DimValues;
+use mixc_ir::machine::Machine;
 use mixc_ir::program::Program;
 use mixc_passes::rewrite::{RewriteSettings, rewrite};
 use mixc_passes::{forms, lower};
@@ -38,7 +39,7 @@ fn main() {
 
 fn show(name: &str, program: &Program) {
     let typical: DimValues = program.dims.iter().map(|d| (d.name.clone(), d.high.min(1024))).collect();
-    let settings = lower::Settings { typical: typical.clone(), force_form: None };
+    let settings = lower::Settings { typical: typical.clone(), machine: Machine::zen4(), force_form: None };
     let began = Instant::now();
     let (mut whole, mut costing_all) = (Duration::ZERO, Duration::ZERO);
     let mut last = None;
@@ -46,7 +47,7 @@ fn show(name: &str, program: &Program) {
         let costing = RefCell::new((0, Duration::ZERO));
         let cost = |p: &Program| {
             let start = busy(began);
-            let cost = lower::lower(p, &settings).ok().map(|l| forms::cost(&l, &typical));
+            let cost = lower::lower(p, &settings).ok().map(|l| forms::cost(&l, &settings));
             let mut c = costing.borrow_mut();
             *c = (c.0 + 1, c.1 + busy(began).saturating_sub(start));
             cost

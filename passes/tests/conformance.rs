@@ -3,6 +3,7 @@
 
 use mixc_ir::dim::DimValues;
 use mixc_ir::lowered_interp;
+use mixc_ir::machine::Machine;
 use mixc_ir::program::Program;
 use mixc_ir::tensor::{Blob, Tensor};
 use mixc_ir::tile::Rounding;
@@ -49,7 +50,7 @@ fn run(text: &str, tensors: &safetensors::SafeTensors<'_>) -> Result<(), String>
         .collect::<Result<_, _>>()?;
     let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
     let values = dims(&program, &inputs);
-    let settings = lower::Settings { typical: values.clone(), force_form: None };
+    let settings = lower::Settings { typical: values.clone(), machine: Machine::zen4(), force_form: None };
     let lowered = lower::lower(&expanded, &settings).map_err(|d| format!("{d:?}"))?;
     for step in &lowered.steps {
         if let mixc_ir::lowered::Action::Run { program, .. } = &step.action {

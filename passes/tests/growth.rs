@@ -4,6 +4,7 @@
 mod models;
 
 use mixc_ir::dim::DimValues;
+use mixc_ir::machine::Machine;
 use mixc_ir::program::Program;
 use mixc_passes::rewrite::{RewriteSettings, Rewritten, rewrite};
 use mixc_passes::{forms, lower};
@@ -81,8 +82,8 @@ fn everything_there_is_saturates_or_stops_at_the_limit() {
 /// Everything that rewriting with real costs gives, in text.
 fn outcome(program: &Program) -> String {
     let typical: DimValues = program.dims.iter().map(|d| (d.name.clone(), d.high.min(512))).collect();
-    let settings = lower::Settings { typical: typical.clone(), force_form: None };
-    let cost = |p: &Program| lower::lower(p, &settings).ok().map(|l| forms::cost(&l, &typical));
+    let settings = lower::Settings { typical: typical.clone(), machine: Machine::zen4(), force_form: None };
+    let cost = |p: &Program| lower::lower(p, &settings).ok().map(|l| forms::cost(&l, &settings));
     let r = rewrite(program, &RewriteSettings::default(), &cost);
     format!("{r:?}")
 }

@@ -70,7 +70,7 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
     let flops: f64 = e.kernels.iter().map(|k| k.flops).sum();
     let bytes: f64 = e.kernels.iter().map(|k| k.bytes_bound).sum();
     let (gflops, gbs) = (flops / whole.median / 1e6, bytes / whole.median / 1e6);
-    let peak = mixc::machine().fma / 1e9 * threads as f64;
+    let peak = stages.machine.fma / 1e9 * threads as f64;
     let share = |k: &Kernel, t: &Timing| k.bound_ms / threads as f64 / t.median.max(1e-9);
     if c.compiling.format == Format::Json {
         let shape: serde_json::Map<String, serde_json::Value> =

@@ -41,7 +41,7 @@ pub fn run(c: &Compile, common: Common) -> Result<(), Error> {
     let target = Target::parse(&c.compiling.target)?;
     let emit = c.emit.iter().map(|n| Emit::parse(n, &target)).collect::<Result<Vec<_>, _>>()?;
     let model = c.compiling.load(&c.file)?;
-    let stages = model.stages(&c.compiling.request())?;
+    let stages = model.stages(&target, &c.compiling.request())?;
     let wanted = Wanted { emit, embed_weights: c.embed_weights, target_name: c.compiling.target.clone() };
     let written = mixc::artefacts::write(&model, &stages, &target, &wanted, &c.output)?;
     if !common.quiet {

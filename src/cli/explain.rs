@@ -2,8 +2,8 @@
 
 use super::{Common, Compiling, Format, output};
 use clap::Args;
-use mixc::Error;
 use mixc::explain::{Explanation, explain};
+use mixc::{Error, Target};
 use std::path::PathBuf;
 
 /// Arguments.
@@ -20,8 +20,9 @@ pub struct Explain {
 
 /// Prints the derivation, or writes it as a page.
 pub fn run(c: &Explain, common: Common) -> Result<(), Error> {
+    let target = Target::parse(&c.compiling.target)?;
     let model = c.compiling.load(&c.file)?;
-    let stages = model.stages(&c.compiling.request())?;
+    let stages = model.stages(&target, &c.compiling.request())?;
     let e = explain(&stages, &c.compiling.request(), &c.compiling.target);
     if let Some(path) = &c.html {
         let page = mixc::page::page(&stages, &e);

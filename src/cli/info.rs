@@ -14,7 +14,7 @@ pub struct Info {
 
 /// Prints what this machine has.
 pub fn run(c: &Info) -> Result<(), Error> {
-    let machine = mixc::machine();
+    let machine = mixc::Target::native()?.machine();
     let names = mixc::target_names();
     let targets: Vec<(String, Option<String>)> = names
         .iter()

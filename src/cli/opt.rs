@@ -2,7 +2,7 @@
 
 use super::Compiling;
 use clap::{Args, ValueEnum};
-use mixc::{Error, Stage};
+use mixc::{Error, Stage, Target};
 use std::path::PathBuf;
 
 /// Arguments.
@@ -32,8 +32,9 @@ enum Name {
 
 /// Prints a stage.
 pub fn run(c: &Opt) -> Result<(), Error> {
+    let target = Target::parse(&c.compiling.target)?;
     let model = c.compiling.load(&c.file)?;
-    let stages = model.stages(&c.compiling.request())?;
+    let stages = model.stages(&target, &c.compiling.request())?;
     let stage = match c.stage {
         Name::Parse => Stage::Parse,
         Name::Expand => Stage::Expand,
@@ -41,7 +42,7 @@ pub fn run(c: &Opt) -> Result<(), Error> {
         Name::Lower | Name::Fuse | Name::Tile => Stage::Lower,
         Name::Plan => Stage::Plan,
         Name::Emit => {
-            print!("{}", mixc::artefacts::listing(&stages, &mixc::Target::parse(&c.compiling.target)?)?);
+            print!("{}", mixc::artefacts::listing(&stages, &target)?);
             return Ok(());
         }
     };

@@ -86,7 +86,8 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
 /// The forms of the kernels in order, each once, without the small work.
 fn forms_of(case: &Case, force_form: Option<&str>) -> Result<Vec<String>, String> {
     let request = Request { force_form: force_form.map(str::to_string), ..Request::default() };
-    let stages = case.model.stages(&request).map_err(|e| e.to_string())?;
+    let machine = Target::parse("znver4").map_err(|e| e.to_string())?;
+    let stages = case.model.stages(&machine, &request).map_err(|e| e.to_string())?;
     let mut forms: Vec<String> = Vec::new();
     for kernel in mixc::explain::explain(&stages, &request, "cpu").kernels {
         if !SMALL_WORK.contains(&kernel.form.as_str()) && !forms.contains(&kernel.form) {

@@ -187,9 +187,10 @@ fn emitted_cuda_assembles_where_nvrtc_is() {
         return;
     }
     every_case(&|_| true, &|case| {
-        let stages = case.model.stages(&Request::default()).map_err(|e| e.to_string())?;
-        let source = source(&stages.lowered);
         for architecture in ["sm_80", "sm_90a"] {
+            let target = Target::parse(&format!("cuda:{architecture}")).map_err(|e| e.to_string())?;
+            let stages = case.model.stages(&target, &Request::default()).map_err(|e| e.to_string())?;
+            let source = source(&stages.lowered);
             let compiled = nvrtc::compile(&source.text, architecture).map_err(|e| e.to_string())?;
             for kernel in &source.kernels {
                 let name = &kernel.kernel.name;

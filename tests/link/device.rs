@@ -2,7 +2,7 @@
 
 use crate::models::{Models, present, succeeds};
 use mixc::weights::WeightFiles;
-use mixc::{Model, Request};
+use mixc::{Model, Request, Target};
 use mixc_backends::cuda::{emulator, source};
 use std::process::Command;
 
@@ -12,7 +12,8 @@ const CALLER: &str = include_str!("device_caller.c");
 fn put_images(models: &Models) {
     for name in ["attention", "weighted", "fixed"] {
         let model = Model::load(&models.home().join(format!("{name}.ir"))).expect("the model is right");
-        let stages = model.stages(&Request::default()).expect("it compiles");
+        let stages =
+            model.stages(&Target::parse("cuda:sm_80").expect("it is known"), &Request::default()).expect("it compiles");
         let source = source(&stages.lowered);
         let kernels: Vec<_> = source.kernels.iter().map(|k| k.kernel.clone()).collect();
         let image = emulator::image(&source.text, &kernels, 0).expect("g++ takes the text");

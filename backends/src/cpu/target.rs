@@ -4,6 +4,7 @@
 use super::vkir::Isa;
 use cranelift_codegen::isa::{self, OwnedTargetIsa};
 use cranelift_codegen::settings::{self, Configurable};
+use mixc_ir::machine::Machine;
 use std::fmt;
 use target_lexicon::Triple;
 
@@ -286,6 +287,18 @@ impl Target {
     /// The instruction set of its vector kernels.
     pub fn isa(&self) -> Isa {
         self.isa
+    }
+
+    /// What it can do at most: the machine that was measured where the instructions are those of one, its shape scaled to
+    /// the vectors of others. Depends on the instructions alone, so that code does not depend on the number of cores.
+    pub fn machine(&self) -> Machine {
+        let other = |bits, fma| Machine::cpu(&self.name, bits, fma, [None; 3], Machine::zen4().threads);
+        match self.isa {
+            Isa::Avx512 { bf16: true } => Machine::zen4(),
+            Isa::Avx512 { bf16: false } => other(512, true),
+            Isa::Avx2 => other(256, true),
+            Isa::Clif => other(128, self.fused()),
+        }
     }
 
     /// Architecture, operating system and object format.

@@ -1,5 +1,6 @@
 //! Which device a model is for.
 
+use mixc_ir::machine::Machine;
 use std::fmt;
 
 /// Architectures that code can be made for: compute capability 8.0 and later, whose matrix instructions the prelude
@@ -28,6 +29,16 @@ impl CudaTarget {
                 let wanted = rest.strip_prefix(':')?;
                 ARCHITECTURES.iter().find(|a| **a == wanted).map(|a| CudaTarget::Architecture(a))
             }
+        }
+    }
+}
+
+impl CudaTarget {
+    /// What such a device can do at most. Code for one that is not named is made as for the newer one.
+    pub fn machine(&self) -> Machine {
+        match self {
+            CudaTarget::Architecture(name) if name.starts_with("sm_8") => Machine::a100(),
+            CudaTarget::Architecture(_) | CudaTarget::Here | CudaTarget::Emulated => Machine::h100(),
         }
     }
 }

@@ -8,7 +8,6 @@ use crate::lower::{Context, Failure, Lambda, Mix, Producer};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
 use mixc_ir::lowered::{Action, Phase, Step};
-use mixc_ir::machine::Machine;
 
 /// A form that was considered for an application.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,17 +83,14 @@ fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[
     best
 }
 
-/// Seconds and bytes moved of a call's steps at the typical lengths: the mean of one thread and of all threads of the
-/// machine, since the caller decides how many there are and results must not depend on it.
+/// Seconds and bytes moved of a call's steps at the typical lengths.
 pub fn reckoned(cx: &Context<'_>, steps: &[Step]) -> (f64, f64) {
-    let machine = Machine::zen4();
+    let machine = &cx.settings.machine;
     let mut sum = (0.0, 0.0);
     for step in steps.iter().filter(|s| s.phase == Phase::Run) {
         let Action::Run { program, .. } = &step.action else { continue };
         let cost = mixc_ir::tile::cost(program, &cx.settings.typical);
-        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| {
-            (c.seconds(&machine, 1).midpoint(c.seconds(&machine, machine.threads)), c.moved())
-        });
+        let (seconds, bytes) = cost.map_or((f64::MAX, 0.0), |c| (c.typical_seconds(machine), c.moved()));
         sum = (sum.0 + seconds, sum.1 + bytes);
     }
     sum

@@ -34,12 +34,11 @@ pub mod walsh_hadamard;
 pub use choice::{Candidate, apply};
 
 use crate::lower::lambda::axis_var;
-use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, axes, guard_loads};
-use mixc_ir::dim::{Dim, DimValues};
+use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, Settings, axes, guard_loads};
+use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, SlowId, Var};
 use mixc_ir::lowered::{Action, BufferId, Lowered, Phase};
-use mixc_ir::machine::Machine;
 use mixc_ir::tile::{Extent, TileBuilder, TileProgram};
 use std::fmt::Debug;
 use std::rc::Rc;
@@ -213,11 +212,12 @@ pub fn lowers_whole(op: &str) -> bool {
     )
 }
 
-/// Seconds that a lowered model is reckoned to take at these lengths.
-pub fn cost(l: &Lowered, dims: &DimValues) -> f64 {
-    let machine = Machine::zen4();
-    let seconds =
-        |program: &TileProgram| mixc_ir::tile::cost(program, dims).map_or(f64::MAX, |c| c.seconds(&machine, 1));
+/// Seconds that a lowered model is reckoned to take at the typical lengths, with the fewest threads of the machine.
+pub fn cost(l: &Lowered, settings: &Settings) -> f64 {
+    let Settings { machine, typical, .. } = settings;
+    let seconds = |program: &TileProgram| {
+        mixc_ir::tile::cost(program, typical).map_or(f64::MAX, |c| c.seconds(machine, machine.fewest_threads))
+    };
     l.phase(Phase::Run)
         .map(|step| match &step.action {
             Action::Run { program, .. } => seconds(program),

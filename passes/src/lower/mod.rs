@@ -31,6 +31,7 @@ use mixc_ir::dim::{Dim, DimBounds, DimError, DimValues};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, SlowId};
 use mixc_ir::lowered::{Action, Buffer, BufferId, Lowered, Phase, Place, Step};
+use mixc_ir::machine::Machine;
 use mixc_ir::program::{Const, Node, NodeKind, Program, ValueId};
 use mixc_ir::tile::{Role, TileProgram};
 use mixc_ir::ty::{TensorType, Type};
@@ -40,6 +41,8 @@ use mixc_ir::ty::{TensorType, Type};
 pub struct Settings {
     /// Typical values of the symbols.
     pub typical: DimValues,
+    /// The machine that costs are reckoned for.
+    pub machine: Machine,
     /// The form wanted for an `apply`, by the name of its result; the cheapest applicable one otherwise.
     pub force_form: Option<String>,
 }

@@ -4,6 +4,7 @@ use mixc_ir::dim::DimValues;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Kind, Scalar};
 use mixc_ir::lowered::{Action, Lowered};
+use mixc_ir::machine::Machine;
 use mixc_ir::program::{Program, ValueId};
 use mixc_ir::tensor::Tensor;
 use mixc_ir::tile::Rounding;
@@ -54,7 +55,7 @@ fn input(name: &str, dtype: DType, shape: &[usize], random: &mut Random) -> Tens
 pub fn lowered(program: &Program, values: &DimValues, form: &str) -> Lowered {
     let expanded = rewrite::expand_layers(program, &|op| forms::lowers_whole(op.name));
     let force_form = Some(form.to_string()).filter(|f| !f.is_empty());
-    let settings = lower::Settings { typical: values.clone(), force_form };
+    let settings = lower::Settings { typical: values.clone(), machine: Machine::zen4(), force_form };
     let lowered = lower::lower(&expanded, &settings).unwrap_or_else(|d| panic!("{d:?}"));
     for step in &lowered.steps {
         if let Action::Run { program, .. } = &step.action {

@@ -224,8 +224,15 @@ impl Cost {
     /// code comes near, not a prediction of bad code.
     pub fn seconds(&self, machine: &Machine, threads: usize) -> f64 {
         let memory = self.memory_seconds(machine, threads).into_iter().fold(0.0, f64::max);
-        let launch = if threads > 1 && self.points > 1.0 { machine.launch } else { 0.0 };
+        let alone = threads <= 1 || (self.points <= 1.0 && machine.fewest_threads <= 1);
+        let launch = if alone { 0.0 } else { machine.launch };
         self.compute_seconds(machine, threads).max(memory) + launch
+    }
+
+    /// The mean of the fewest and of all threads of `machine`: the caller decides how many there are, and results must
+    /// not depend on it.
+    pub fn typical_seconds(&self, machine: &Machine) -> f64 {
+        self.seconds(machine, machine.fewest_threads).midpoint(self.seconds(machine, machine.threads))
     }
 }
 
