@@ -116,30 +116,9 @@ pub fn narrow(program: &mut Program, args: &[ShapeArg]) -> Result<(), Error> {
 
 /// The symbols' values for inputs of these shapes, one a parameter; every other dim is then checked.
 pub fn from_inputs(program: &Program, shapes: &[Vec<usize>]) -> Result<DimValues, Error> {
-    let mut values = DimValues::new();
-    let reject = |message: String| Error::Usage(message);
-    for (v, shape) in program.params.iter().zip(shapes) {
-        let declared = program.ty(*v).dims();
-        if declared.len() != shape.len() {
-            let (name, ty) = (program.name_of(*v), program.ty(*v));
-            return Err(reject(format!("input `{name}` is {ty}, found {} axes: {shape:?}", shape.len())));
-        }
-        for (d, n) in declared.iter().zip(shape) {
-            if let Some(s) = d.as_symbol() {
-                values.entry(s.clone()).or_insert(*n as i64);
-            }
-        }
-    }
+    let shapes: Vec<&[usize]> = shapes.iter().map(Vec::as_slice).collect();
+    let values = mixc_ir::verify::bind_dims(program, &shapes).map_err(|wrong| Error::Usage(wrong.join("; ")))?;
     check(program, &values)?;
-    for (v, shape) in program.params.iter().zip(shapes) {
-        for (d, n) in program.ty(*v).dims().iter().zip(shape) {
-            let wanted = d.eval(&values).map_err(|e| reject(e.to_string()))?;
-            if wanted != *n as i64 {
-                let (name, ty) = (program.name_of(*v), program.ty(*v));
-                return Err(reject(format!("input `{name}` is {ty}, found {shape:?}: {d} is {wanted}, not {n}")));
-            }
-        }
-    }
     Ok(values)
 }
 

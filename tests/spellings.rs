@@ -115,7 +115,7 @@ const GROUPS: &[Group] = &[
     },
     // A long convolution.
     Group {
-        forms: &["fft_convolution"],
+        forms: &["fft_conv"],
         bodies: &[
             "%y = long_conv %v, %h",
             "%m = toeplitz %h : mix f32[16, T, T]\n%y = apply %m, %v {channelwise}",

@@ -10,7 +10,7 @@ use mixc_ir::tensor::Tensor;
 use mixc_ir::tile::Rounding;
 use mixc_ir::{lowered_interp, reference};
 
-const FORMS: [&str; 3] = ["direct_convolution", "fft_convolution", "monarch_convolution"];
+const FORMS: [&str; 3] = ["direct_conv", "fft_conv", "monarch_conv"];
 
 fn tensor(shape: &[usize], state: &mut u64) -> Tensor {
     Tensor::from_fn(Kind::Float, shape, |_| {
@@ -209,7 +209,15 @@ fn fourier_transforms_of_any_length() {
     for (shape, axis) in
         [("N", "-1"), ("3, N", "-1"), ("N, 3", "0"), ("2, N, 5", "1"), ("2, 5, N", "-1"), ("N, 2, 3", "0")]
     {
-        for (n, form) in [(1, "fft"), (2, "fft"), (12, "fft"), (30, "fft"), (64, "fft"), (67, ""), (105, "fft")] {
+        for (n, form) in [
+            (1, "fourier"),
+            (2, "fourier"),
+            (12, "fourier"),
+            (30, "fourier"),
+            (64, "fourier"),
+            (67, ""),
+            (105, "fourier"),
+        ] {
             let ty = format!("f32[{shape}]");
             let half = format!("f32[{}]", shape.replace('N', &(n / 2 + 1).to_string()));
             let text = format!(

@@ -55,10 +55,10 @@ fn inputs_that_do_not_fit_are_named() {
     let dir = workplace();
     let shape: &[usize] = &[2, 5, 8];
     for (what, of, said) in [
-        ("missing", vec![("q", shape, 1.0), ("v", shape, 1.0)], "`k`"),
-        ("rank", vec![("q", &[5, 8][..], 1.0), ("k", shape, 1.0), ("v", shape, 1.0)], "`q`"),
-        ("length", vec![("q", shape, 1.0), ("k", &[2, 6, 8][..], 1.0), ("v", shape, 1.0)], "`k`"),
-        ("features", vec![("q", &[2, 5, 9][..], 1.0), ("k", shape, 1.0), ("v", shape, 1.0)], "`q`"),
+        ("missing", vec![("q", shape, 1.0), ("v", shape, 1.0)], "k`"),
+        ("rank", vec![("q", &[5, 8][..], 1.0), ("k", shape, 1.0), ("v", shape, 1.0)], "q`"),
+        ("length", vec![("q", shape, 1.0), ("k", &[2, 6, 8][..], 1.0), ("v", shape, 1.0)], "k`"),
+        ("features", vec![("q", &[2, 5, 9][..], 1.0), ("k", shape, 1.0), ("v", shape, 1.0)], "q`"),
         ("bounds", vec![("q", &[2, 0, 8][..], 1.0), ("k", &[2, 0, 8][..], 1.0), ("v", &[2, 0, 8][..], 1.0)], "1..256"),
     ] {
         let file = format!("{what}.safetensors");

@@ -8,8 +8,7 @@ use mixc::{Request, Target};
 /// A case, the forms that are chosen for it by cost in order, and forms that apply as well.
 ///
 /// Without a form of mixing: rotations, the short convolution and the table of HiPPO are elementwise. The products with
-/// matrices of elements that stay `dense`: arbitrary elements (`dense_causal`, `token_mlp`) and blocks, whose loop
-/// visits the blocks alone (`block_diagonal`).
+/// matrices of elements that stay `dense` have arbitrary elements (`dense_causal`, `token_mlp`).
 #[rustfmt::skip]
 const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_alibi", &["flash"], &[]),
@@ -35,13 +34,13 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_top_k", &["gemm", "top_k", "flash"], &[]),
     ("attention_window", &["flash"], &[]),
     ("attention_window_two_sided", &["flash"], &[]),
-    ("block_diagonal", &["dense"], &[]),
+    ("block_diagonal", &["block_diagonal"], &[]),
     ("call_twice", &["gemm"], &[]),
-    ("circulant", &["direct_convolution"], &["fft_convolution", "monarch_convolution"]),
-    ("companion_conv", &["gemm", "direct_convolution"], &["fft_convolution", "monarch_convolution"]),
+    ("circulant", &["direct_conv"], &["fft_conv", "monarch_conv"]),
+    ("companion_conv", &["gemm", "direct_conv"], &["fft_conv", "monarch_conv"]),
     ("delta_rule_gated", &["chunked_delta", "chunked_scan"], &["triangular_inverse", "recurrent_scan"]),
     ("dense_causal", &["dense"], &[]),
-    ("fourier_mix", &["fft"], &[]),
+    ("fourier_mix", &["fourier"], &[]),
     ("gated_linear_attention", &["recurrent_scan"], &["chunked_scan"]),
     ("hippo_legs", &[], &[]),
     ("inverse_expanded", &["chunked_delta"], &["triangular_inverse"]),
@@ -51,7 +50,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("linear_f16", &["gemm"], &[]),
     ("linear_full", &["dense"], &["gemm"]),
     ("linear_normalized", &["dense"], &["chunked_scan", "recurrent_scan"]),
-    ("long_conv", &["direct_convolution"], &["fft_convolution", "monarch_convolution"]),
+    ("long_conv", &["direct_conv"], &["fft_conv", "monarch_conv"]),
     ("lora", &["gemm"], &[]),
     ("mlp_block", &["gemm"], &[]),
     ("monarch", &["monarch"], &["dense"]),
@@ -59,10 +58,10 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("pgn", &["gemm"], &[]),
     ("retention", &["dense"], &["chunked_scan", "recurrent_scan"]),
     ("retention_expanded", &["dense"], &["chunked_scan", "recurrent_scan"]),
-    ("rfft_irfft", &["fft"], &[]),
+    ("rfft_irfft", &["fourier"], &[]),
     ("rope", &[], &[]),
     ("rwkv_wkv", &["softmax_scan"], &["flash"]),
-    ("s4d_conv", &["gemm", "direct_convolution"], &["fft_convolution", "monarch_convolution"]),
+    ("s4d_conv", &["gemm", "direct_conv"], &["fft_conv", "monarch_conv"]),
     ("selective_scan", &["recurrent_scan"], &[]),
     ("selective_scan_reverse", &["recurrent_scan"], &[]),
     ("short_conv_silu", &[], &[]),
@@ -77,7 +76,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("symbolic_cache", &["flash"], &[]),
     ("symbolic_scan", &["recurrent_scan"], &[]),
     ("tensor_attention", &["flash"], &[]),
-    ("toeplitz_two_sided", &["direct_convolution"], &["fft_convolution", "monarch_convolution"]),
+    ("toeplitz_two_sided", &["direct_conv"], &["fft_conv", "monarch_conv"]),
     ("token_mlp", &["dense"], &[]),
     ("two_block_decoder", &["gemm", "flash"], &[]),
     ("walsh_hadamard", &["walsh_hadamard"], &["dense"]),

@@ -3,7 +3,7 @@
 //! Every form is written down in a trial that leaves no trace in the model. Costs come from walking the programs alone;
 //! no form knows its own. A form that is asked for by name is taken wherever it applies.
 
-use super::{APPLY_FORMS, Apply, ApplyForm, block_sparse, dense, emit};
+use super::{APPLY_FORMS, Apply, ApplyForm, block_sparse, dense, emit, monarch, walsh_hadamard};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
@@ -36,8 +36,13 @@ pub fn apply(
     let x = cx.stored_or_generated(x)?;
     let batch = shape[..shape.len() - 2].to_vec();
     let apply = Apply { mix: mix.clone(), x, channelwise, batch };
-    let fits: Vec<&ApplyForm> = APPLY_FORMS.iter().copied().filter(|f| (f.applies)(cx, &apply)).collect();
+    let mut fits: Vec<&ApplyForm> = APPLY_FORMS.iter().copied().filter(|f| (f.applies)(cx, &apply)).collect();
     let wanted = cx.settings.force_form.as_ref().and_then(|name| fits.iter().position(|f| f.name == name.as_str()));
+    // Elements of a product of factors are made from the factors: the matrix of them is never cheaper by more than the
+    // start of a program, and is made only when it is asked for.
+    if wanted.is_none() && [&monarch::FORM, &walsh_hadamard::FORM].iter().any(|f| (f.applies)(cx, &apply)) {
+        fits.retain(|f| f.name != dense::FORM.name);
+    }
     match (wanted, fits.as_slice()) {
         (Some(k), _) => (fits[k].open)(cx, &apply, shape, dtype),
         (None, []) => {

@@ -4,9 +4,11 @@
 use super::blocks::{self, RowBlock};
 use super::flash::{Scores, channel_batch, inner_capacity, local_mix, reads, tokens};
 use super::reduce::by_row;
-use super::{Apply, ApplyForm, Write, capacity, gemm, open};
+use super::{Apply, ApplyForm, Write, block_diagonal, capacity, gemm, open};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, axis, batch_index, batched};
+use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
 use mixc_ir::expr::{COL, Expr, Node, ROW, TileId, Var};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::tile::{Axis, Combine, Extent, TileBuilder, TileType};
@@ -14,15 +16,37 @@ use mixc_ir::tile::{Axis, Combine, Extent, TileBuilder, TileType};
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
     name: "dense",
-    applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::None | RowStep::SumTo { .. }),
-    open: |cx, apply, shape, dtype| {
-        let mut apply = apply.clone();
-        if apply.channelwise {
-            apply.mix = store_products(cx, &apply.mix)?;
-        }
-        Ok(open(Sum { apply }, dtype, shape.to_vec()))
+    applies: |cx, a| {
+        let summed = a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::None | RowStep::SumTo { .. });
+        summed && !(block_diagonal::FORM.applies)(cx, a)
     },
+    open: |cx, apply, shape, dtype| sum(cx, apply, None, shape, dtype),
 };
+
+/// The sums of an operator whose row i meets columns of block `i / rows` along the diagonal alone.
+pub fn within_blocks(
+    cx: &mut Context<'_>,
+    apply: &Apply,
+    rows: Dim,
+    shape: &[Dim],
+    dtype: DType,
+) -> Result<Producer, Failure> {
+    sum(cx, apply, Some(rows), shape, dtype)
+}
+
+fn sum(
+    cx: &mut Context<'_>,
+    apply: &Apply,
+    block: Option<Dim>,
+    shape: &[Dim],
+    dtype: DType,
+) -> Result<Producer, Failure> {
+    let mut apply = apply.clone();
+    if apply.channelwise {
+        apply.mix = store_products(cx, &apply.mix)?;
+    }
+    Ok(open(Sum { apply, block }, dtype, shape.to_vec()))
+}
 
 /// Rows, columns and features of a block; the sweep for flash attention was flat around these.
 const ROWS: usize = 64;
@@ -32,11 +56,13 @@ const FEATURES: usize = 512;
 #[derive(Debug)]
 struct Sum {
     apply: Apply,
+    /// Rows of a block, where the support lies in blocks along the diagonal.
+    block: Option<Dim>,
 }
 
 impl Write for Sum {
     fn form(&self) -> &'static str {
-        "dense"
+        if self.block.is_some() { block_diagonal::FORM.name } else { FORM.name }
     }
 
     fn reads(&self) -> Vec<BufferId> {
@@ -67,11 +93,14 @@ impl Sum {
         let features = a.x.shape.last().cloned().unwrap_or_default();
         let out_batch = s.grid_over(&a.batch);
         let batch = batch_index(&mix.ty.batch, &a.batch, &out_batch);
-        let bq = s.b.knob("bq", capacity(cx, &mix.ty.rows, ROWS));
+        let bq = s.b.knob("bq", capacity(cx, self.block.as_ref().unwrap_or(&mix.ty.rows), ROWS));
         let bk = s.b.knob("bk", capacity(cx, &mix.ty.cols, COLUMNS));
         let bd = capacity(cx, &features, FEATURES);
         let (d0, width) = s.grid_blocks("d", &features, bd);
-        let (i0, rows) = s.grid_blocks("iq", &mix.ty.rows, bq);
+        let (i0, rows) = match &self.block {
+            Some(block) => rows_within(&mut s, &mix.ty.rows, block, bq),
+            None => s.grid_blocks("iq", &mix.ty.rows, bq),
+        };
         let b = &mut s.b;
         let one = Extent::fixed(1);
         let queries = Scores::queries(b, &mix, &batch, &i0, &rows, ty, depth);
@@ -171,6 +200,23 @@ fn add_part(b: &mut TileBuilder, ty: TileType, one: &Extent, width: &Extent, sum
     b.map("sum", ty, one, width, Expr::tile(sum) + Expr::tile(part))
 }
 
+/// Grid axes over the blocks of `size` among `total` rows, the last of which may be cut short, and over the rows of each by
+/// `cap`: the first row, and how many there are.
+fn rows_within(s: &mut Scribe, total: &Dim, size: &Dim, cap: usize) -> (Expr, Extent) {
+    // A block of no rows has none to divide by.
+    let divisor = if size.as_constant().is_some() { Expr::from(size) } else { Expr::from(size).max(1) };
+    let blocks = (Expr::from(total) + divisor.clone() - Expr::int(1)).floor_div(divisor);
+    let block = s.b.grid("block", blocks);
+    let (r0, rows) = s.grid_blocks("iq", size, cap);
+    let first = block * Expr::from(size) + r0;
+    let whole = matches!((total.as_constant(), size.as_constant()), (Some(t), Some(n)) if n > 0 && t % n == 0);
+    if whole {
+        return (first, rows);
+    }
+    let count = rows.count.min(Expr::from(total) - first.clone()).max(0);
+    (first, Extent { count, ..rows })
+}
+
 /// A sum divided by the row's sum plus eps; a row without support has both 0 and gives 0.
 fn normalised(sum: Expr, row: Expr, eps: f64) -> Expr {
     let total = row + Expr::float(eps);
@@ -189,7 +235,7 @@ pub fn store_products(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
     for p in &m.products {
         let r = p.q.shape.last().cloned().unwrap_or_default();
         let at: Vec<Expr> = (0..nb).map(axis).collect();
-        let side = |l: &Lambda, tail: [Expr; 2], dims: [mixc_ir::dim::Dim; 2]| {
+        let side = |l: &Lambda, tail: [Expr; 2], dims: [Dim; 2]| {
             let mut shape = m.ty.batch.clone();
             shape.extend(dims);
             Lambda { dtype: l.dtype, shape, body: batched(l, &m.ty.batch, &at, &tail) }

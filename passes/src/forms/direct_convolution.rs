@@ -15,7 +15,7 @@ use mixc_ir::tile::{TileBuilder, TileType};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
-    name: "direct_convolution",
+    name: "direct_conv",
     applies: |cx, a| filter(cx, a).is_some(),
     open: |cx, apply, shape, dtype| {
         let Some(filter) = filter(cx, apply) else {
@@ -58,7 +58,7 @@ impl Write for Sum {
         let (low, high) = (&self.filter.generator.low, &self.filter.generator.high);
         let lags = self.lags().map_err(|e| cx.dim_failure(e))?;
         let taps = cx.as_part_of(FORM.name, |cx| self.filter.stored(cx, a, low, &lags))?;
-        let mut s = Scribe::new("direct_convolution");
+        let mut s = Scribe::new("direct_conv");
         let tensor = s.output(cx, out);
         let ty = TileType::of(a.mix.ty.dtype);
         let (x, taps) = (s.local_lambda(cx, &a.x), s.local_lambda(cx, &taps));

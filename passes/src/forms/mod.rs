@@ -3,6 +3,7 @@
 //! A form knows tiles and expressions, no machine code. What it makes stays open ([`Producer`]) so that elementwise
 //! users can join its last store.
 
+pub mod block_diagonal;
 pub mod block_sparse;
 pub mod blocked;
 pub mod blocks;
@@ -190,6 +191,7 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &fourier::fft_convolution::FFT,
     &fourier::fft_convolution::MONARCH,
     &monarch::FORM,
+    &block_diagonal::FORM,
     &walsh_hadamard::FORM,
     &dense::FORM,
 ];
@@ -247,10 +249,11 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
     ("top_k", "the k greatest of every row by a threshold"),
     ("tree_top_k", "the keys that a search down a tree keeps for every block of rows, round after round"),
-    ("direct_convolution", "a shift-invariant operator by its sum over lags"),
-    ("fft_convolution", "a shift-invariant operator through Fourier transforms of blocks, stage by stage"),
-    ("monarch_convolution", "the same with a few dense matrices for the stages"),
-    ("fft", "a Fourier transform of a length of small factors, stage by stage"),
+    ("direct_conv", "a shift-invariant operator by its sum over lags"),
+    ("fft_conv", "a shift-invariant operator through Fourier transforms of blocks, stage by stage"),
+    ("monarch_conv", "the same with a few dense matrices for the stages"),
+    ("fourier", "a Fourier transform of a length of small factors, stage by stage"),
+    ("block_diagonal", "blocks along the diagonal: a batch of small products, one a block"),
     ("monarch", "block-diagonal factors one after the other, each a batch of small products"),
     ("walsh_hadamard", "the Walsh-Hadamard transform by stages of sums and differences"),
     ("dense", "the product with a matrix of elements, formed block by block"),

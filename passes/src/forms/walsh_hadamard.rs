@@ -13,7 +13,8 @@ use mixc_ir::tile::{Extent, TileBuilder, TileType};
 pub static FORM: ApplyForm = ApplyForm {
     name: "walsh_hadamard",
     applies: |_, a| {
-        let plain = a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::None) && !a.channelwise;
+        // All channels meet the same matrix.
+        let plain = a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::None);
         plain && matches!(a.mix.factors, Some(Factors::Hadamard { .. })) && length(a).is_some()
     },
     open: |_, apply, shape, dtype| Ok(open(Butterflies { apply: apply.clone() }, dtype, shape.to_vec())),

@@ -2,7 +2,7 @@
 //! between them, and the Walsh-Hadamard matrix.
 
 use super::mixing::Mix;
-use super::{Context, Failure, Lambda, axis, guard_loads};
+use super::{Context, Failure, Lambda, axes, axis, guard_loads};
 use crate::forms;
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::Expr;
@@ -29,6 +29,18 @@ impl BlockFactor {
     }
 }
 
+impl BlockFactor {
+    /// Every matrix transposed, at its place.
+    fn transposed(self) -> BlockFactor {
+        let rank = self.matrix.shape.len();
+        let mut index = axes(rank);
+        index.swap(rank - 2, rank - 1);
+        let mut shape = self.matrix.shape.clone();
+        shape.swap(rank - 2, rank - 1);
+        BlockFactor { matrix: Lambda { body: self.matrix.at(&index), shape, ..self.matrix }, ..self }
+    }
+}
+
 /// A factoring of an operator that costs less than its elements.
 #[derive(Clone, Debug)]
 pub enum Factors {
@@ -39,6 +51,31 @@ pub enum Factors {
         /// The number.
         scale: f64,
     },
+}
+
+impl Factors {
+    /// The factors of the transposed operator.
+    pub fn transposed(self) -> Factors {
+        match self {
+            Factors::Blocks(factors) => {
+                Factors::Blocks(factors.into_iter().rev().map(BlockFactor::transposed).collect())
+            }
+            symmetric @ Factors::Hadamard { .. } => symmetric,
+        }
+    }
+
+    /// The factors of the operator times a number.
+    pub fn scaled(self, by: f64) -> Factors {
+        match self {
+            Factors::Blocks(mut factors) => {
+                if let Some(last) = factors.last_mut() {
+                    last.matrix.body = last.matrix.body.clone() * Expr::float(by);
+                }
+                Factors::Blocks(factors)
+            }
+            Factors::Hadamard { scale } => Factors::Hadamard { scale: scale * by },
+        }
+    }
 }
 
 /// The sign (-1)^popcount(i & j) for i, j below `most`.

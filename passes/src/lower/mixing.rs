@@ -309,7 +309,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             };
             let (value, support) = (swap(&m.value), swap(&m.support));
             let products = m.products.iter().map(|p| Product { q: p.k.clone(), k: p.q.clone() }).collect();
-            Mix { products, support, listed: None, ..modified(m, value) }
+            let factors = m.factors.clone().map(Factors::transposed);
+            Mix { products, support, listed: None, factors, ..modified(m, value) }
         }
         "compose" => {
             let (a, b) = (cx.mix(cx.operand(node, 0)?)?, cx.mix(cx.operand(node, 1)?)?);
@@ -353,15 +354,18 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
         }
         "scale_by" => {
             let m = elements(cx, 0)?;
-            let factor = match node.operands.get(1).copied().flatten() {
+            let (factor, factors) = match node.operands.get(1).copied().flatten() {
                 Some(t) => {
                     let t = cx.read(t)?;
-                    at(&t, &[])
+                    (at(&t, &[]), None)
                 }
-                None => Expr::float(number(cx, "by", 1.0)?),
+                None => {
+                    let by = number(cx, "by", 1.0)?;
+                    (Expr::float(by), m.factors.clone().map(|f| f.scaled(by)))
+                }
             };
             let value = m.value.clone() * factor;
-            modified(m, value)
+            Mix { factors, ..modified(m, value) }
         }
         "add_bias" => {
             let t = cx.read_stored(cx.operand(node, 1)?)?;

@@ -2,6 +2,7 @@
 //! Each gives `None` where it does not hold or cannot be computed, and the rule then does not apply.
 
 mod masks;
+mod permuted;
 
 use super::facts::{Surroundings, ValueFact};
 use mixc_ir::attr::{AttrValue, Attrs, Real};
@@ -72,6 +73,11 @@ const TABLE: &[(&str, Function)] = &[
     ("ones_column", ones_column),
     ("column_shape", |_, a| appended_shape(a, 1)),
     ("matrix_shape", |_, a| appended_shape(a, 2)),
+    ("strided_view", |_, a| permuted::view(a, true)),
+    ("view_of_runs", |_, a| permuted::view(a, false)),
+    ("tokens_exchanged", |_, a| permuted::tokens_exchanged(a)),
+    ("shape_of", |_, a| dims_attr(tensor(a, 0)?.shape.clone())),
+    ("shape_of_single_elements", |_, a| permuted::single_elements(a)),
     ("decay_column_shape", decay_column_shape),
     ("decay_shape", decay_shape),
     ("token_column", token_column),

@@ -216,6 +216,6 @@ impl Exact {
                 n.b.store(to, into(k), im, &rows, &cols);
             }
         }
-        scribe.finish(cx, "fft")
+        scribe.finish(cx, "fourier")
     }
 }

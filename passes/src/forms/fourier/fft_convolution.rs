@@ -23,14 +23,14 @@ use mixc_ir::tile::{Extent, TileType};
 
 /// Through stages of few operations.
 pub static FFT: ApplyForm = ApplyForm {
-    name: "fft_convolution",
+    name: "fft_conv",
     applies: |cx, a| filter(cx, a).is_some(),
     open: |cx, apply, shape, dtype| convolution(cx, apply, shape, dtype, None),
 };
 
 /// Through two or three products with dense matrices, for machines that do nothing else as fast.
 pub static MONARCH: ApplyForm = ApplyForm {
-    name: "monarch_convolution",
+    name: "monarch_conv",
     applies: |cx, a| filter(cx, a).is_some(),
     open: |cx, apply, shape, dtype| {
         let order = if length(cx, apply) > 1024 { 3 } else { 2 };

@@ -23,6 +23,13 @@ pub const RULES: &[Rule] = &[
     Rule::equal("apply-factors", "(apply (scale_by ?m ?t) ?x)", "(mul (apply ?m ?x) (reshape ?t {shape = ?s}))",
         "?s = matrix_shape(?t)"),
     Rule::equal("apply-dense", "(apply (dense ?w) ?x)", "(matmul ?w ?x)", ""),
+    // A strided permutation is the transposition of a view.
+    Rule::canonical("apply-permutation", "(apply (permutation {stride = ?m} : ?w) ?x {..?f})", "(reshape (transpose (reshape ?x {shape = ?s}) {perm = ?p}) {shape = ?t})",
+        "?s = strided_view(?x, ?m); ?p = tokens_exchanged(?x); ?t = shape_of(?x)"),
+    Rule::canonical("apply-transposed-permutation", "(apply (transpose (permutation {stride = ?m} : ?w)) ?x {..?f})", "(reshape (transpose (reshape ?x {shape = ?s}) {perm = ?p}) {shape = ?t})",
+        "?s = view_of_runs(?x, ?m); ?p = tokens_exchanged(?x); ?t = shape_of(?x)"),
+    Rule::canonical("blocks-of-one-element", "(block_diagonal ?b)", "(diagonal (reshape ?b {shape = ?s}))",
+        "?s = shape_of_single_elements(?b)"),
     Rule::equal("apply-shift", "(apply (shift {by = ?k} : ?w) ?x)", "(token_shift ?x {by = ?k})", ""),
     // Without a softmax the scores need not be made: Q (K^T V).
     Rule::equal("gram-to-the-right", "(apply (gram ?q ?k) ?v)", "(matmul ?q (matmul ?k ?v {transpose_a}))", ""),
