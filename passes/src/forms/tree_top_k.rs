@@ -16,7 +16,7 @@ use super::reduce::reduce;
 use super::top_k::select;
 use super::{dense, map};
 use crate::lower::lambda::axis_var;
-use crate::lower::{Context, Failure, Lambda, Mix, Scribe, axes, axis, batched};
+use crate::lower::{Context, Failure, Lambda, Mix, Scribe, axes, axis, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{COL, Compare, Expr, ROW, TileId};
@@ -245,6 +245,7 @@ impl Task<'_> {
             })
             .collect();
         let seen = Blocks { m: &mix, block_q: self.blocks.block_q }.seen(&number);
+        let seen = Lambda { dtype: DType::I64, shape: Vec::new(), body: seen }.at(&batch);
         let condition = super::blocks::key_condition(&mix);
         let keys =
             Keys { mix: &mix, keys: &condition, batch: &batch, row: &row, rows: &rows, queries: &queries, depth, ty };
@@ -312,9 +313,8 @@ fn rounds(
         let (half_start, score) = match scores {
             Some(scores) => {
                 let mut index = axes(nb + 1);
-                let last_block = Expr::from(key_blocks) - Expr::int(1);
-                index.push(half_start.body.clone().min(last_block).max(0));
-                let score = scores.at(&index);
+                index.push(half_start.body.clone());
+                let score = guard_loads(&scores.at(&index), &half_start.body.clone().lt(half_end.body.clone()));
                 (half_start, score)
             }
             None => {
