@@ -11,10 +11,12 @@ use super::storage::Storage;
 use super::target::Target;
 use super::vector::{self, Forms, Item};
 use super::writer::Writer;
-use cranelift_codegen::ir::{AbiParam, Value, types};
+use cranelift_codegen::ir::condcodes::IntCC;
+use cranelift_codegen::ir::{AbiParam, Signature, Value, types};
 use cranelift_module::{FuncId, Linkage, Module};
 use mixc_ir::dim::{Atom, Dim, Symbol};
 use mixc_ir::expr::{Node, TileId};
+use mixc_ir::program::DimItem;
 use mixc_ir::tile::TileProgram;
 use std::collections::BTreeSet;
 
@@ -50,8 +52,60 @@ pub struct Body {
     pub scratch: usize,
 }
 
-/// Defines the body of `program` as a local function.
+/// Defines the body of `program` as a local function: of several versions it calls the one for the lengths at hand.
 pub fn define_body(
+    module: &mut dyn Module,
+    library: &mut Library,
+    target: &Target,
+    name: &str,
+    dims: &[DimItem],
+    program: &TileProgram,
+) -> Result<Body, CodeError> {
+    let versions = vector::versions(program, dims, target.isa().lanes());
+    let symbols: Vec<Symbol> = dims.iter().map(|d| d.name.clone()).collect();
+    if versions.is_empty() {
+        return define_version(module, library, target, name, &symbols, program);
+    }
+    let whole = define_version(module, library, target, &format!("{name}_any"), &symbols, program)?;
+    let mut scratch = whole.scratch;
+    let mut short = Vec::new();
+    for version in &versions {
+        let name = format!("{name}_{}_to_{}", version.symbol, version.values.1);
+        let body = define_version(module, library, target, &name, &symbols, &version.program)?;
+        scratch = scratch.max(body.scratch);
+        short.push((version, body.function));
+    }
+    let signature = signature(module);
+    let function = define_clif(module, name, Linkage::Local, signature, |b, module| {
+        let mut f = Code::new(b, module, library);
+        let (ctx, slice) = (f.param(0), f.param(1));
+        for (version, function) in short {
+            let Some(k) = symbols.iter().position(|s| *s == version.symbol) else { continue };
+            let value = f.load(types::I64, ctx, context::SYMBOLS + 8 * k as i32);
+            let (low, high) = version.values;
+            let above = f.iadd_imm(value, -low);
+            let within = f.icmp_imm(IntCC::UnsignedLessThanOrEqual, above, high - low);
+            f.if_(within, |f| {
+                f.call_void(function, &[ctx, slice]);
+                f.return_(&[]);
+            });
+        }
+        f.call_void(whole.function, &[ctx, slice]);
+        f.return_(&[]);
+        f.finish()
+    })?;
+    Ok(Body { function, scratch })
+}
+
+/// `fn(context, slice)`.
+fn signature(module: &dyn Module) -> Signature {
+    let mut signature = module.make_signature();
+    signature.params = vec![AbiParam::new(types::I64); 2];
+    signature
+}
+
+/// Defines one version of a body.
+fn define_version(
     module: &mut dyn Module,
     library: &mut Library,
     target: &Target,
@@ -64,8 +118,7 @@ pub fn define_body(
     let items = vector::schedule(&program, &mut forms, isa);
     let layouts = (0..program.tiles.len()).map(|k| forms.layout(&program, TileId(k as u32))).collect();
     let storage = Storage::plan(&program, &items, layouts);
-    let mut signature = module.make_signature();
-    signature.params = vec![AbiParam::new(types::I64); 2];
+    let signature = signature(module);
     let function = define_clif(module, name, Linkage::Local, signature, |b, module| {
         let mut f = Code::new(b, module, library);
         emit(&mut f, symbols, target, &program, &forms, &items, &storage);

@@ -326,6 +326,7 @@ pub mod cost;
 #[doc(hidden)]
 pub mod examples;
 mod interp;
+mod narrow;
 mod print;
 mod verify;
 mod walk;

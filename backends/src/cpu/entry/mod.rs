@@ -19,7 +19,7 @@ use crate::distinct::Distinct;
 use cranelift_codegen::ir::condcodes::IntCC;
 use cranelift_codegen::ir::{AbiParam, InstBuilder, types};
 use cranelift_module::{DataId, FuncId, Linkage, Module};
-use mixc_ir::dim::{DimValues, Symbol};
+use mixc_ir::dim::DimValues;
 use mixc_ir::lowered::{BufferId, Lowered, Phase, Place, aligned};
 use mixc_ir::tensor::Tensor;
 use std::collections::BTreeMap;
@@ -52,13 +52,12 @@ fn bodies(
     library: &mut Library,
     target: &Target,
     lowered: &Lowered,
-    symbols: &[Symbol],
 ) -> Result<Vec<(Phase, Option<Body>)>, CodeError> {
     let distinct = Distinct::of(lowered);
     let mut made: Vec<Body> = Vec::new();
     for (k, program) in distinct.programs.iter().enumerate() {
         let name = format!("{}_step{k}_{}", lowered.name, symbol_part(&program.name));
-        made.push(define_body(module, library, target, &name, symbols, program)?);
+        made.push(define_body(module, library, target, &name, &lowered.dims, program)?);
     }
     let all = lowered.steps.iter().zip(&distinct.of_steps).map(|(s, k)| (s.phase, k.map(|k| made[k]))).collect();
     Ok(all)
@@ -127,8 +126,7 @@ pub fn define(
     let library = &mut library;
     let name = &lowered.name;
     let public = if emission.public { Linkage::Export } else { Linkage::Local };
-    let symbols: Vec<Symbol> = lowered.dims.iter().map(|d| d.name.clone()).collect();
-    let bodies = bodies(module, library, target, lowered, &symbols)?;
+    let bodies = bodies(module, library, target, lowered)?;
     let of =
         |phase: Phase| -> Vec<Option<Body>> { bodies.iter().filter(|(p, _)| *p == phase).map(|(_, b)| *b).collect() };
     let scratch = |phase: Phase| of(phase).iter().flatten().map(|b| b.scratch).max().unwrap_or(0);

@@ -240,8 +240,14 @@ impl Problem<'_> {
     }
 }
 
-/// Chooses the forms of all tiles of `program` for vectors of `width` lanes.
-pub fn choose(program: &TileProgram, width: usize) -> Forms {
+/// The lane axes of a program's tiles: groups of tiles that must agree, and the axis of each group.
+struct Axes<'p> {
+    problem: Problem<'p>,
+    lanes: Vec<Axis>,
+}
+
+/// Chooses the lane axes.
+fn axes(program: &TileProgram, width: usize) -> Axes<'_> {
     let n = program.tiles.len();
     let mut parent: Vec<usize> = (0..n).collect();
     let mut statements = Vec::new();
@@ -285,6 +291,36 @@ pub fn choose(program: &TileProgram, width: usize) -> Forms {
         }
     }
     let lanes = best.map(|(_, lanes)| lanes).unwrap_or_default();
+    Axes { problem, lanes }
+}
+
+/// How many times as much a program of shorter tiles is reckoned to cost with the lane axes of the program it was made
+/// from, as with its own.
+pub fn gain(program: &TileProgram, shorter: &TileProgram, width: usize) -> f64 {
+    let (whole, own) = (axes(program, width), axes(shorter, width));
+    // Asked about the same tiles: single rows and columns have lanes in the whole program.
+    let problem = Problem {
+        program: shorter,
+        width,
+        variable: whole.problem.variable.clone(),
+        statements: own.problem.statements.clone(),
+    };
+    let mut lanes = whole.lanes.clone();
+    for (k, tile) in shorter.tiles.iter().enumerate() {
+        let Some(v) = problem.variable[k] else { continue };
+        lanes[v] = match own.problem.variable[k] {
+            Some(own_variable) => own.lanes[own_variable],
+            None if tile.rows.cap > 1 => Axis::Rows,
+            None => Axis::Cols,
+        };
+    }
+    problem.cost(&whole.lanes) / problem.cost(&lanes).max(f64::MIN_POSITIVE)
+}
+
+/// Chooses the forms of all tiles of `program` for vectors of `width` lanes.
+pub fn choose(program: &TileProgram, width: usize) -> Forms {
+    let n = program.tiles.len();
+    let Axes { problem, lanes } = axes(program, width);
     let tiles = (0..n)
         .map(|k| {
             let tile = &program.tiles[k];

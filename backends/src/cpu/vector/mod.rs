@@ -20,6 +20,7 @@ mod steps;
 mod transpose;
 mod turn;
 mod values;
+mod versions;
 mod write;
 
 pub use call::{Argument, Call, FloatArgument};
@@ -31,6 +32,7 @@ pub use schedule::{Item, ItemWork, schedule};
 pub use solve::Solve;
 pub use transpose::Transpose;
 pub use turn::prepare;
+pub use versions::versions;
 
 /// Eight-byte words that a kernel's arguments take at most, and its real arguments as well.
 pub const ARGUMENTS: usize = 64;
