@@ -242,23 +242,13 @@ impl Writer<'_> {
 
     fn inner_product(&mut self, f: &mut Code, scope: &Scope, product: &InnerProduct) {
         let Some(function) = f.kernel(self.target, &product.kernel) else { return };
-        let [rows, lanes, length] = product.extents.each_ref().map(|extent| statement::count(f, scope, extent));
-        let acc = product.acc.unwrap_or(product.out);
-        let [few, out, acc] = [product.few, product.out, acc].map(|t| scope.tile(t).base);
-        let many = scope.tile(product.many).base;
-        f.for_count(rows, |f, row| {
-            let at = |f: &mut Code, base: Value, step: i64| {
-                let offset = f.imul_imm(row, step);
-                f.iadd(base, offset)
-            };
-            let [few_step, out_step, acc_step] = product.steps;
-            let few = at(f, few, few_step);
-            let (out, acc) = (at(f, out, out_step), at(f, acc, acc_step));
-            for (k, value) in [length, lanes, few, many, out, acc].into_iter().enumerate() {
-                f.store(value, self.arguments, 8 * k as i32);
-            }
-            f.call_void(function, &[self.arguments]);
-        });
+        let lengths = product.extents.each_ref().map(|extent| statement::count(f, scope, extent));
+        let tiles = [product.few, product.many, product.out].into_iter().chain(product.acc);
+        let places = tiles.map(|t| scope.tile(t).base);
+        for (k, value) in lengths.into_iter().chain(places).enumerate() {
+            f.store(value, self.arguments, 8 * k as i32);
+        }
+        f.call_void(function, &[self.arguments]);
     }
 
     /// Whole vectors that a length takes.

@@ -1,22 +1,28 @@
 //! Products with few rows: both operands lie along the summed axis, which becomes the lanes.
 //!
 //! A query against a cache of keys is one: neither operand has lanes along the result, and turning the keys over would
-//! cost more than the product. W sums at a time are kept in W registers, which a transposition in registers brings
-//! together.
+//! cost more than the product. W sums at a time are kept in W registers, whose lanes are then added up together; all rows
+//! meet W rows of the long operand while the first-level cache holds these.
 
 use super::affine::other;
 use super::lanes::{Forms, axis_of};
-use crate::cpu::vkir::{Addr, Builder, Element, IReg, IntOp, Isa, Kernel, ReduceOp, Source, VReg, emit};
+use crate::cpu::vkir::{Addr, Builder, Count, Element, IReg, IntOp, Isa, Kernel, ReduceOp, Source, Tail, VReg, emit};
 use mixc_ir::expr::TileId;
 use mixc_ir::tile::{Axis, Extent, Matrix, Stmt, TileOp, TileProgram, TileType};
 
-/// Most rows of a result that is made this way.
-pub const MOST_ROWS: usize = 2;
+/// Most rows of a result that is made this way, of sums over `depth` elements: where these do not fill a vector, most of
+/// the work would be bringing lanes together.
+pub fn most_rows(width: usize, depth: usize) -> usize {
+    if depth < width { 2 } else { 8 }
+}
+
+/// Vector operations that bring a result's lanes together, an element: 45 for a register of 16.
+pub const GATHERING: f64 = 45.0 / 16.0;
 
 /// A product and its kernel.
 #[derive(Clone, Debug)]
 pub struct InnerProduct {
-    /// For one row. Slots: length of the sums, lanes, the row's operand, the lanes' operand, result, addend.
+    /// Slots: length of the sums, lanes, rows, the rows' operand, the lanes' operand, result, addend.
     pub kernel: Kernel,
     /// Result.
     pub out: TileId,
@@ -26,10 +32,8 @@ pub struct InnerProduct {
     pub few: TileId,
     /// The operand of the result's lanes.
     pub many: TileId,
-    /// Result's rows (few), lanes, and the summed axis.
+    /// The summed axis, the result's lanes and its rows (few).
     pub extents: [Extent; 3],
-    /// Bytes from a row to the next, of the rows' operand, the result and the addend.
-    pub steps: [i64; 3],
 }
 
 /// A dot's operands for a result along `lane`: the one of the lanes, then the other.
@@ -37,11 +41,21 @@ pub fn roles(lane: Axis, a: Matrix, b: Matrix) -> (Matrix, Matrix) {
     if lane == Axis::Cols { (b, a) } else { (a, b) }
 }
 
-/// Whether a result of this shape is made along the summed axis, given the bytes between neighbours on that axis.
-pub fn suits(program: &TileProgram, out: TileId, lane: Axis, along: [i64; 2]) -> bool {
-    let tile = program.tile(out);
-    let few = if lane == Axis::Cols { tile.rows.cap } else { tile.cols.cap };
-    few <= MOST_ROWS && along == [4, 4]
+/// Whether a result of this shape is made along the summed axis, of at most `depth` elements, given the bytes between
+/// neighbours on that axis.
+pub fn suits(forms: &Forms, few: usize, depth: usize, along: [i64; 2]) -> bool {
+    few <= most_rows(forms.width, depth) && along == [4, 4]
+}
+
+/// The capacity of an axis.
+fn cap(program: &TileProgram, t: TileId, axis: Axis) -> usize {
+    let tile = program.tile(t);
+    if axis == Axis::Rows { tile.rows.cap } else { tile.cols.cap }
+}
+
+/// Rows and summed elements of a product along `lane`.
+pub fn lengths(program: &TileProgram, out: TileId, lane: Axis, many: Matrix) -> (usize, usize) {
+    (cap(program, out, other(lane)), cap(program, many.tile, axis_of(many, other(lane))))
 }
 
 fn stride(program: &TileProgram, forms: &Forms, t: TileId, axis: Axis) -> i64 {
@@ -58,7 +72,8 @@ pub fn fits(program: &TileProgram, forms: &Forms, stmt: &Stmt) -> bool {
         stride(program, forms, many.tile, axis_of(many, other(lane))),
         stride(program, forms, few.tile, axis_of(few, lane)),
     ];
-    suits(program, results[0], lane, along) && stride(program, forms, many.tile, axis_of(many, lane)) != 4
+    let (rows, depth) = lengths(program, results[0], lane, many);
+    suits(forms, rows, depth, along) && stride(program, forms, many.tile, axis_of(many, lane)) != 4
 }
 
 /// The kernel of such a dot.
@@ -81,36 +96,51 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     if many_stride.unsigned_abs() > 1 << 24 {
         return None;
     }
-    let row = |t: TileId, axis: Axis| stride(program, forms, t, axis);
-    let steps =
-        [row(few.tile, axis_of(few, other(lane))), row(out, other(lane)), acc.map_or(0, |acc| row(acc, other(lane)))];
+    let steps = Steps {
+        many: many_stride,
+        few: bytes(few.tile, axis_of(few, other(lane)))?,
+        out: bytes(out, other(lane))?,
+        acc: match acc {
+            Some(acc) => Some(bytes(*acc, other(lane))?),
+            None => None,
+        },
+    };
     let extent = |t: TileId, axis: Axis| {
         let tile = program.tile(t);
         if axis == Axis::Rows { tile.rows.clone() } else { tile.cols.clone() }
     };
-    let kernel = kernel(isa, many_stride, acc.is_some());
+    let extents = [extent(many.tile, axis_of(many, other(lane))), extent(out, lane), extent(out, other(lane))];
+    let kernel = kernel(isa, &steps, &extents[0]);
     if isa != Isa::Clif && emit(&kernel, isa).is_err() {
         return None;
     }
-    let extents = [extent(out, other(lane)), extent(out, lane), extent(many.tile, axis_of(many, other(lane)))];
-    Some(InnerProduct { kernel, out, acc: *acc, few: few.tile, many: many.tile, extents, steps })
+    Some(InnerProduct { kernel, out, acc: *acc, few: few.tile, many: many.tile, extents })
 }
 
 /// The sums over whole vectors and the rest of the summed axis, one for each of `rows` rows of the long operand.
-fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, counts: (IReg, IReg), stride: i32) -> Vec<VReg> {
+fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, length: &Length, stride: i32) -> Vec<VReg> {
     let sums: Vec<VReg> = (0..rows).map(|_| b.constant(0.0)).collect();
     let (from, with) = (b.int_copy(many), b.int_copy(few));
-    let bytes = (b.lanes() * 4) as i32;
-    b.loop_(counts.0, |b, _| {
+    let width = b.lanes() as i32;
+    let whole = match length.fixed {
+        Some(n) => Count::from(n as i64 / i64::from(width)),
+        None => {
+            let n = b.arg(LENGTH);
+            Count::from(b.int_shift(n, -(width.trailing_zeros() as i8)))
+        }
+    };
+    b.loop_(whole, |b, _| {
         let x = b.load(Addr::new(with));
         for (j, sum) in sums.iter().enumerate() {
             b.fma(*sum, x, Source::Memory(Addr::new(from).offset(j as i32 * stride)));
         }
-        b.advance(from, bytes);
-        b.advance(with, bytes);
+        b.advance(from, width * 4);
+        b.advance(with, width * 4);
     });
-    b.if_positive(counts.1, |b| {
-        let tail = b.tail(counts.1);
+    let Some(tail) = length.tail else { return sums };
+    let n = b.arg(LENGTH);
+    let rest = b.int_op(IntOp::And, n, width - 1);
+    b.if_positive(rest, |b| {
         let x = b.load_as(Addr::new(with), Element::F32, Some(tail));
         for (j, sum) in sums.iter().enumerate() {
             let y = b.load_as(Addr::new(from).offset(j as i32 * stride), Element::F32, Some(tail));
@@ -120,45 +150,99 @@ fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, counts: (IReg, IReg
     sums
 }
 
-fn kernel(isa: Isa, stride: i32, init: bool) -> Kernel {
-    let mut b = Builder::new("inner", isa, 6);
+/// The length of the sums.
+struct Length {
+    /// Where it is always the same.
+    fixed: Option<usize>,
+    /// The lanes of the last, incomplete vector, where there may be one.
+    tail: Option<Tail>,
+}
+
+/// Slots of the kernel's arguments.
+const LENGTH: usize = 0;
+const LANES: usize = 1;
+const ROWS: usize = 2;
+const FEW: usize = 3;
+const MANY: usize = 4;
+const OUT: usize = 5;
+const ACC: usize = 6;
+
+/// Bytes from a row to the next.
+struct Steps {
+    many: i32,
+    few: i32,
+    out: i32,
+    acc: Option<i32>,
+}
+
+fn kernel(isa: Isa, steps: &Steps, summed: &Extent) -> Kernel {
+    let mut b = Builder::new("inner", isa, ACC + 1);
     let b = &mut b;
     let width = b.lanes();
     let log2 = width.trailing_zeros() as i8;
-    let (length, lanes) = (b.arg(0), b.arg(1));
-    let (few, many, to) = (b.arg(2), b.arg(3), b.arg(4));
-    let from = if init { b.arg(5) } else { to };
-    let counts = (b.int_shift(length, -log2), b.int_op(IntOp::And, length, width as i32 - 1));
-    let (whole, rest) = (b.int_shift(lanes, -log2), b.int_op(IntOp::And, lanes, width as i32 - 1));
-    let next = |b: &mut Builder, lanes: i32| {
-        b.advance(many, lanes * stride);
-        b.advance(to, lanes * 4);
-        if init {
-            b.advance(from, lanes * 4);
-        }
+    let (many, to) = (b.arg(MANY), b.arg(OUT));
+    let from = steps.acc.map(|step| (b.arg(ACC), step));
+    let fixed = summed.is_fixed().then_some(summed.cap);
+    let tail = fixed.is_none_or(|n| n % width > 0).then(|| {
+        let n = b.arg(LENGTH);
+        let rest = b.int_op(IntOp::And, n, width as i32 - 1);
+        b.tail(rest)
+    });
+    let length = Length { fixed, tail };
+    // All rows against `lanes` rows of the long operand, then on. Loops leave no registers to keep the other arguments in.
+    let blocks = |b: &mut Builder, count: IReg, lanes: usize| {
+        b.loop_(count, |b, _| {
+            let (row, at) = (b.arg(FEW), b.int_copy(to));
+            let addend = from.map(|(from, step)| (b.int_copy(from), step));
+            let rows = b.arg(ROWS);
+            b.loop_(rows, |b, _| {
+                let parts = sums(b, lanes, many, row, &length, steps.many);
+                let whole = parts.len() == b.lanes();
+                let mut sum = if whole { b.lane_sums(&parts) } else { b.reduce(ReduceOp::Sum, parts[0]) };
+                if let Some((from, step)) = addend {
+                    let before = match whole {
+                        true => Source::Memory(Addr::new(from)),
+                        false => Source::Reg(b.broadcast(Addr::new(from), Element::F32)),
+                    };
+                    sum = b.add(sum, before);
+                    b.advance(from, step);
+                }
+                match whole {
+                    true => b.store(sum, Addr::new(at)),
+                    false => b.store_lane(sum, Addr::new(at), Element::F32),
+                }
+                b.advance(row, steps.few);
+                b.advance(at, steps.out);
+            });
+            b.advance(many, lanes as i32 * steps.many);
+            b.advance(to, lanes as i32 * 4);
+            if let Some((from, _)) = from {
+                b.advance(from, lanes as i32 * 4);
+            }
+        });
     };
-    b.loop_(whole, |b, _| {
-        let mut parts = sums(b, width, many, few, counts, stride);
-        b.transpose(&parts);
-        while parts.len() > 1 {
-            parts = parts.chunks(2).map(|pair| b.add(pair[0], pair[1])).collect();
-        }
-        let mut sum = parts[0];
-        if init {
-            sum = b.add(sum, Source::Memory(Addr::new(from)));
-        }
-        b.store(sum, Addr::new(to));
-        next(b, width as i32);
-    });
-    b.loop_(rest, |b, _| {
-        let parts = sums(b, 1, many, few, counts, stride);
-        let mut sum = b.reduce(ReduceOp::Sum, parts[0]);
-        if init {
-            let before = b.broadcast(Addr::new(from), Element::F32);
-            sum = b.add(sum, before);
-        }
-        b.store_lane(sum, Addr::new(to), Element::F32);
-        next(b, 1);
-    });
+    let lanes = b.arg(LANES);
+    let whole = b.int_shift(lanes, -log2);
+    blocks(b, whole, width);
+    let lanes = b.arg(LANES);
+    let rest = b.int_op(IntOp::And, lanes, width as i32 - 1);
+    blocks(b, rest, 1);
     std::mem::replace(b, Builder::new("", isa, 0)).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_have_registers_enough() {
+        for isa in [Isa::Avx512 { bf16: false }, Isa::Avx2] {
+            let any = Extent { cap: 100, count: mixc_ir::expr::Expr::from(mixc_ir::expr::Var(2)) };
+            for acc in [None, Some(256)] {
+                let kernel = kernel(isa, &Steps { many: 256, few: 256, out: 1024, acc }, &any);
+                let emitted = emit(&kernel, isa);
+                assert!(emitted.is_ok(), "{isa:?} {acc:?}: {:?}", emitted.err());
+            }
+        }
+    }
 }

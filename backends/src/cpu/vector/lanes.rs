@@ -203,8 +203,8 @@ impl Problem<'_> {
                         let depth = cap(vectors.tile, inner) as f64;
                         let mut cost = elements * depth * waste / 16.0;
                         if self.lane(lanes, vectors.tile).is_some_and(|l| l != axis_of(vectors, lane)) {
-                            let few = cap(out, other(lane)) <= inner::MOST_ROWS;
-                            cost += if few { 0.2 } else { 4.0 } * self.size(vectors.tile);
+                            let few = cap(out, other(lane)) <= inner::most_rows(self.width, depth as usize);
+                            cost += if few { inner::GATHERING * elements } else { 4.0 * self.size(vectors.tile) };
                         }
                         if let Some(acc) = acc
                             && self.lane(lanes, *acc).is_some_and(|l| l != lane)
@@ -415,7 +415,8 @@ fn inner_in_place(
     let along = |m: Matrix, axis: Axis, (row, col): (i64, i64)| if axis_of(m, axis) == Axis::Rows { row } else { col };
     let strides = (*row_stride, *col_stride);
     let sums = [along(many, other(lane), strides), along(few, lane, forms.strides(program, few.tile))];
-    inner::suits(program, out, lane, sums) && along(many, lane, strides) != 4
+    let (rows, depth) = inner::lengths(program, out, lane, many);
+    inner::suits(forms, rows, depth, sums) && along(many, lane, strides) != 4
 }
 
 /// Whether whole vectors may be read from slow memory: the lanes lie side by side there, and their number is always a

@@ -377,6 +377,12 @@ impl Builder {
         self.push(Op::Transpose { rows: rows.to_vec() });
     }
 
+    /// The sums of the lanes of W registers, which are overwritten: lane i that of register i.
+    pub fn lane_sums(&mut self, rows: &[VReg]) -> VReg {
+        self.push(Op::LaneSums { rows: rows.to_vec() });
+        rows[0]
+    }
+
     // ---- masks ----
 
     /// `a condition b` lane by lane.

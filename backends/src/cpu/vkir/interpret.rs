@@ -384,6 +384,23 @@ impl Machine<'_, '_> {
                 }
                 Ok(())
             }
+            Op::LaneSums { rows } => {
+                if rows.len() != self.lanes {
+                    return Err(Fault::Malformed);
+                }
+                let add = |a: u32, b: u32| binary(BinaryOp::Add, a, b);
+                let mut sums = Vec::with_capacity(self.lanes);
+                for row in rows {
+                    let lanes = self.vector(*row)?;
+                    let mut parts: Vec<u32> =
+                        lanes.chunks(4).map(|b| add(add(b[0], b[2]), add(b[1], b[3]))).collect();
+                    while parts.len() > 1 {
+                        parts = parts.chunks(2).map(|pair| add(pair[0], pair[1])).collect();
+                    }
+                    sums.push(parts[0]);
+                }
+                self.set_vector(rows[0], sums)
+            }
             Op::DotBf16 { dst, a, b } => {
                 let (sum, a, b) = (self.vector(*dst)?, self.vector(*a)?, self.source(b)?);
                 let value = (0..self.lanes).map(|l| {

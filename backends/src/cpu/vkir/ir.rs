@@ -527,6 +527,12 @@ pub enum Op {
         /// Row i in register i, before and after.
         rows: Vec<VReg>,
     },
+    /// Sums the lanes of W distinct registers: lane i of the first becomes the sum of register i, the others hold nothing
+    /// of use then. Within blocks of four lanes (0 + 2) + (1 + 3), then neighbouring blocks.
+    LaneSums {
+        /// What is summed.
+        rows: Vec<VReg>,
+    },
     /// `acc[l] += a[l].low * b[l].low + a[l].high * b[l].high`, each lane of `a` and `b` being a pair of bf16 (low: the
     /// bits 0..16). The order of the two sums and the treatment of subnormals depend on the target.
     DotBf16 {

@@ -138,7 +138,7 @@ pub(super) fn references(op: &Op, isa: Isa, visit: &mut dyn FnMut(AnyReg, Access
             visit(Vector(*b), Use);
             visit(Vector(*dst), Define);
         }
-        Op::Transpose { rows } => {
+        Op::Transpose { rows } | Op::LaneSums { rows } => {
             for row in rows {
                 visit(Vector(*row), Update);
             }

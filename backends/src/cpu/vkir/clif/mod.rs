@@ -514,6 +514,19 @@ impl Emitter<'_, '_> {
         Ok(())
     }
 
+    fn lane_sums(&mut self, rows: &[VReg]) -> Result<(), EmitError> {
+        let [a, b, c, d] = *rows else { return Err(EmitError::Malformed("lane sums of other than W rows")) };
+        let [a, b, c, d] = [self.vector(a)?, self.vector(b)?, self.vector(c)?, self.vector(d)?];
+        let mut halves = |a, b, low, high| {
+            let (low, high) = (self.pick(a, b, low), self.pick(a, b, high));
+            self.builder.ins().fadd(low, high)
+        };
+        let ab = halves(a, b, [0, 4, 1, 5], [2, 6, 3, 7]);
+        let cd = halves(c, d, [0, 4, 1, 5], [2, 6, 3, 7]);
+        let sums = halves(ab, cd, [0, 1, 4, 5], [2, 3, 6, 7]);
+        self.set_vector(rows[0], sums)
+    }
+
     fn op(&mut self, op: &Op) -> Result<(), EmitError> {
         match op {
             Op::Arg { .. }
@@ -620,6 +633,7 @@ impl Emitter<'_, '_> {
                 self.set_vector(*dst, value)
             }
             Op::Transpose { rows } => self.transpose(rows),
+            Op::LaneSums { rows } => self.lane_sums(rows),
             Op::DotBf16 { dst, a, b } => {
                 let (mut sum, a, b) = (self.vector(*dst)?, self.vector(*a)?, self.source(b)?);
                 let (low_a, low_b) = (self.shift(ShiftOp::Left, a, 16), self.shift(ShiftOp::Left, b, 16));

@@ -155,6 +155,27 @@ fn transposes_in_place() {
 }
 
 #[test]
+fn lanes_of_many_registers_are_summed() {
+    for target in targets() {
+        let lanes = target.isa().lanes();
+        let mut b = Builder::new("lane_sums", target.isa(), 1);
+        let memory = b.arg(0);
+        let row = |i: usize| Addr::new(memory).offset((i * lanes * 4) as i32);
+        let rows: Vec<VReg> = (0..lanes).map(|i| b.load(row(i))).collect();
+        let sums = b.lane_sums(&rows);
+        b.store(sums, row(0));
+        let compiled = compile(&target, &b.finish()).unwrap();
+        // Small whole numbers, whose sums are exact, each lane with a weight of its own.
+        let value = |i: usize, j: usize| ((i * i + 3 * j * j + i * j) % 1009) as f32;
+        let mut matrix: Vec<f32> = (0..lanes * lanes).map(|k| value(k / lanes, k % lanes)).collect();
+        let expected: Vec<f32> = (0..lanes).map(|i| (0..lanes).map(|j| value(i, j)).sum()).collect();
+        // SAFETY: a matrix of W rows of W lanes.
+        unsafe { compiled.call(&[matrix.as_mut_ptr() as i64]) };
+        assert_eq!(matrix[..lanes], expected, "{:?}", target.isa());
+    }
+}
+
+#[test]
 fn every_half_widens_and_narrows() {
     for target in targets() {
         let lanes = target.isa().lanes();

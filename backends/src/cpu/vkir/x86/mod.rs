@@ -64,6 +64,7 @@ fn temp_counts(op: &Op, isa: Isa) -> TempCounts {
         Op::Reduce { .. } => counts(0, 1, 0),
         Op::Lookup { .. } => counts(0, if wide { 1 } else { 3 }, 0),
         Op::Transpose { .. } => counts(0, 2, 0),
+        Op::LaneSums { .. } => counts(0, 1, 0),
         Op::DotBf16 { .. } if !bf16 => counts(0, 3, 0),
         Op::Load { element, tail: Some(_), .. } if !wide && *element != Element::F32 => counts(1, 0, 0),
         Op::Store { element, tail, .. } => {

@@ -5,6 +5,18 @@ use crate::cpu::vkir::EmitError;
 use crate::cpu::vkir::ir::{BinaryOp, FmaForm, MaskOp, Op, ReduceOp, ShiftOp, Source, UnaryOp, VReg};
 use iced_x86::{Code, Instruction, Register};
 
+/// Of two registers the lower, and the upper, elements of each 128-bit block side by side: of one lane, of two lanes.
+const PAIRS: [((Code, Code), (Code, Code)); 2] = [
+    (
+        (Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vunpcklps_ymm_ymm_ymmm256),
+        (Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vunpckhps_ymm_ymm_ymmm256),
+    ),
+    (
+        (Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vunpcklpd_ymm_ymm_ymmm256),
+        (Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vunpckhpd_ymm_ymm_ymmm256),
+    ),
+];
+
 impl Emitter<'_> {
     fn vector_copy(&mut self, dst: Register, src: Register) -> Result<(), EmitError> {
         if dst == src {
@@ -129,6 +141,7 @@ impl Emitter<'_> {
             }
             Op::Reduce { op, dst, a } => self.reduce(*op, self.vector(*dst), self.vector(*a)),
             Op::Transpose { rows } => self.transpose(rows),
+            Op::LaneSums { rows } => self.lane_sums(rows),
             Op::DotBf16 { dst, a, b } => self.dot_bf16(*dst, *a, b),
             _ => Err(EmitError::Malformed("not a vector operation")),
         }
@@ -225,16 +238,50 @@ impl Emitter<'_> {
         self.asm.emit(Instruction::with4(Code::VEX_Vblendvps_ymm_ymm_ymmm256_ymm, dst, result, other, choice))
     }
 
+    /// Two registers at a time: the lower halves of what each holds beside the upper halves, added.
+    fn lane_sums(&mut self, rows: &[VReg]) -> Result<(), EmitError> {
+        if rows.len() != if self.wide { 16 } else { 8 } {
+            return Err(EmitError::Malformed("lane sums of other than W rows"));
+        }
+        let mut left: Vec<Register> = rows.iter().map(|row| self.vector(*row)).collect();
+        let temp = self.vector_temp(0);
+        let add = forms::binary(BinaryOp::Add);
+        let mut stage = 0;
+        while left.len() > 1 {
+            for pair in left.chunks_exact(2) {
+                let (a, b) = (pair[0], pair[1]);
+                match (stage, self.wide) {
+                    (0 | 1, _) => {
+                        let (low, high) = PAIRS[stage];
+                        self.three(low, temp, a, Place::Register(b))?;
+                        self.three(high, b, a, Place::Register(b))?;
+                    }
+                    (_, true) => {
+                        let blocks = Code::EVEX_Vshuff32x4_zmm_k1z_zmm_zmmm512b32_imm8;
+                        self.asm.emit(Instruction::with4(blocks, temp, a, b, 0x88))?;
+                        self.asm.emit(Instruction::with4(blocks, b, a, b, 0xdd))?;
+                    }
+                    (_, false) => {
+                        let blocks = Code::VEX_Vperm2f128_ymm_ymm_ymmm256_imm8;
+                        self.asm.emit(Instruction::with4(blocks, temp, a, b, 0x20))?;
+                        self.asm.emit(Instruction::with4(blocks, b, a, b, 0x31))?;
+                    }
+                }
+                self.three(add, a, temp, Place::Register(b))?;
+            }
+            left = left.chunks(2).map(|pair| pair[0]).collect();
+            stage += 1;
+        }
+        Ok(())
+    }
+
     fn transpose(&mut self, rows: &[VReg]) -> Result<(), EmitError> {
         let lanes = if self.wide { 16 } else { 8 };
         if rows.len() != lanes {
             return Err(EmitError::Malformed("a transpose of other than W rows"));
         }
         let rows: Vec<Register> = rows.iter().map(|row| self.vector(*row)).collect();
-        let low_pairs = (Code::EVEX_Vunpcklps_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vunpcklps_ymm_ymm_ymmm256);
-        let high_pairs = (Code::EVEX_Vunpckhps_zmm_k1z_zmm_zmmm512b32, Code::VEX_Vunpckhps_ymm_ymm_ymmm256);
-        let low_halves = (Code::EVEX_Vunpcklpd_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vunpcklpd_ymm_ymm_ymmm256);
-        let high_halves = (Code::EVEX_Vunpckhpd_zmm_k1z_zmm_zmmm512b64, Code::VEX_Vunpckhpd_ymm_ymm_ymmm256);
+        let [(low_pairs, high_pairs), (low_halves, high_halves)] = PAIRS;
         let (t0, t1) = (self.vector_temp(0), self.vector_temp(1));
         // 4 x 4 transposes within the 128-bit blocks
         for quad in rows.chunks_exact(4) {
