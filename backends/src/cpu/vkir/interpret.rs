@@ -392,8 +392,7 @@ impl Machine<'_, '_> {
                 let mut sums = Vec::with_capacity(self.lanes);
                 for row in rows {
                     let lanes = self.vector(*row)?;
-                    let mut parts: Vec<u32> =
-                        lanes.chunks(4).map(|b| add(add(b[0], b[2]), add(b[1], b[3]))).collect();
+                    let mut parts: Vec<u32> = lanes.chunks(4).map(|b| add(add(b[0], b[2]), add(b[1], b[3]))).collect();
                     while parts.len() > 1 {
                         parts = parts.chunks(2).map(|pair| add(pair[0], pair[1])).collect();
                     }

@@ -359,3 +359,55 @@ fn every_example_is_valid_and_writes_something() {
         assert!(p.tensors.iter().any(|t| t.role == Role::Output));
     }
 }
+
+#[test]
+fn programs_of_few_lengths_keep_their_meaning() {
+    use crate::dim::DimBounds;
+    let mut random = Random(11);
+    for p in all() {
+        for (low, high) in [(1, 1), (1, 3), (2, 5), (4, 4)] {
+            let mut symbols = Vec::new();
+            p.tensors.iter().flat_map(|t| &t.shape).for_each(|d| d.symbols(&mut symbols));
+            let bounds: DimBounds = symbols.iter().map(|s| (s.clone(), (low, high))).collect();
+            let short = p.narrowed(&bounds).unwrap();
+            assert_eq!(verify(&short), Vec::new(), "{} for {low}..{high}", p.name);
+            let shorter = |k: usize| (short.tiles[k].rows.cap, short.tiles[k].cols.cap);
+            assert!((0..p.tiles.len()).all(|k| shorter(k) <= (p.tiles[k].rows.cap, p.tiles[k].cols.cap)));
+            for t in low..=high {
+                let dims: DimValues = symbols.iter().map(|s| (s.clone(), t)).collect();
+                let inputs: Vec<Tensor> = p
+                    .tensors
+                    .iter()
+                    .filter(|t| t.role == Role::Input)
+                    .map(|t| {
+                        let shape: Vec<usize> = t.shape.iter().map(|d| d.eval(&dims).unwrap() as usize).collect();
+                        match t.dtype.is_float() {
+                            true => random.tensor(&shape),
+                            false => Tensor::ints(&shape, vec![0; shape.iter().product()]),
+                        }
+                    })
+                    .collect();
+                let inputs: Vec<&Tensor> = inputs.iter().collect();
+                let run = |p: &TileProgram| interpret(p, &dims, &inputs, Rounding::Tiles).unwrap();
+                let (want, got) = (run(&p), run(&short));
+                for (want, got) in want.iter().zip(&got) {
+                    let same = |k: usize| want.at(k) == got.at(k) || (want.at(k).is_nan() && got.at(k).is_nan());
+                    assert!((0..want.len()).all(same), "{} at {t}", p.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn few_queries_make_short_tiles() {
+    use crate::dim::DimBounds;
+    let p = flash_attention(3, 5, None, [64, 256]);
+    let caps = |p: &TileProgram| p.tiles.iter().map(|t| t.rows.cap).max();
+    let short = p.narrowed(&DimBounds::from([("T".into(), (1, 7))])).unwrap();
+    assert_eq!((caps(&p), caps(&short)), (Some(256), Some(7)));
+    let one = p.narrowed(&DimBounds::from([("T".into(), (1, 1))])).unwrap();
+    assert!(one.tiles.iter().all(|t| t.rows.is_fixed()));
+    let bounds = |high: i64| DimBounds::from([("T".into(), (1, high))]);
+    assert!(!p.repeats(&bounds(1)) && p.repeats(&bounds(300)));
+}
