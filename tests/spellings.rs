@@ -83,6 +83,24 @@ const GROUPS: &[Group] = &[
             "%kt = transpose %k {perm = [0, 2, 1]}\n%s = matmul %kt, %v\n%y = matmul %q, %s",
         ],
     },
+    // Pairs of keys without a softmax: products of sums, whichever comes first and however it is cut.
+    Group {
+        forms: &["gemm"],
+        bodies: &[
+            "%a1 = reshape %k {shape = [2, T, 1, 16]}\n%a2 = reshape %q {shape = [2, 1, T, 16]}\n%a3 = mul %a1, %a2\n\
+             %kk = reshape %a3 {shape = [2, T*T, 16]}\n%b1 = reshape %v {shape = [2, T, 1, 16]}\n\
+             %b2 = reshape %k {shape = [2, 1, T, 16]}\n%b3 = mul %b1, %b2\n%vv = reshape %b3 {shape = [2, T*T, 16]}\n\
+             %s = gram %q, %kk\n%y = apply %s, %vv",
+            "%a1 = reshape %k {shape = [2, T, 1, 16]}\n%a2 = reshape %q {shape = [2, 1, T, 16]}\n%a3 = mul %a2, %a1\n\
+             %kk = reshape %a3 {shape = [2, -1, 16]}\n%b1 = reshape %v {shape = [2, T, 1, 16]}\n\
+             %b2 = reshape %k {shape = [2, 1, T, 16]}\n%b3 = mul %b1, %b2\n%vv = reshape %b3 {shape = [2, -1, 16]}\n\
+             %s = matmul %q, %kk {transpose_b}\n%y = matmul %s, %vv",
+            "%a1 = reshape %k {shape = [2, -1, 1, 16]}\n%a2 = reshape %q {shape = [2, 1, -1, 16]}\n%a3 = mul %a1, %a2\n\
+             %kk = reshape %a3 {shape = [2, -1, 16]}\n%b1 = reshape %v {shape = [2, T, 1, 16]}\n\
+             %b2 = reshape %k {shape = [2, 1, T, 16]}\n%b3 = mul %b2, %b1\n%vv = reshape %b3 {shape = [2, T*T, 16]}\n\
+             %t = transpose %kk {perm = [0, 2, 1]}\n%s = matmul %t, %vv\n%y = matmul %q, %s",
+        ],
+    },
     // Retention.
     Group {
         forms: &["chunked_scan"],

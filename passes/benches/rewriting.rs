@@ -1,5 +1,6 @@
-//! How long rewriting takes a distinct layer, costs of candidates included: `cargo bench -p mixc-passes`, for a file
-//! `cargo bench -p mixc-passes -- FILE`.
+//! How long rewriting takes a distinct layer, costs of candidates included: `cargo bench -p mixc-passes` for two stacks of
+//! layers, every paper's block and every case of conformance, `cargo bench -p mixc-passes -- FILE` for a file. Fails where
+//! a distinct region takes longer than it may.
 
 #[path = "../tests/models/mod.rs"]
 mod models;
@@ -10,6 +11,8 @@ use mixc_ir::program::Program;
 use mixc_passes::rewrite::{RewriteSettings, rewrite};
 use mixc_passes::{forms, lower};
 use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 /// Time that this thread has had on a processor, where the system says so, else time that went by: others on the machine
@@ -23,21 +26,40 @@ fn busy(since: Instant) -> Duration {
 /// Runs whose mean is shown.
 const RUNS: u32 = 10;
 
-fn main() {
+/// What a distinct region may take at most, costs of candidates left out, on a processor of its own.
+const MOST: Duration = Duration::from_millis(50);
+
+fn main() -> ExitCode {
     println!(
         "program                   regions  distinct  nodes  iterations  costed  rewriting ms  costing ms  ms a region"
     );
-    show("encoder, 12 layers", &models::encoder(12));
-    show("hybrid, 12 layers", &models::hybrid(12));
+    let mut within = show("encoder, 12 layers", &models::encoder(12));
+    within &= show("hybrid, 12 layers", &models::hybrid(12));
     // `cargo bench` adds flags of its own.
-    for file in std::env::args().skip(1).filter(|a| !a.starts_with("--")) {
-        let text = std::fs::read_to_string(&file).expect("the file is read");
-        let name = file.rsplit('/').next().unwrap_or(&file).to_string();
-        show(&name, &models::expanded(&text));
+    let mut files: Vec<PathBuf> =
+        std::env::args().skip(1).filter(|a| !a.starts_with("--")).map(PathBuf::from).collect();
+    if files.is_empty() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for folder in ["../examples/papers", "../../shared/conformance"] {
+            let Ok(entries) = std::fs::read_dir(root.join(folder)) else { continue };
+            files.extend(
+                entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "ir")),
+            );
+        }
+        files.sort();
     }
+    for file in files {
+        let text = std::fs::read_to_string(&file).expect("the file is read");
+        if mixc_ir::verify::check(&text).is_ok() {
+            let name = file.file_name().map_or(String::new(), |n| n.to_string_lossy().into_owned());
+            within &= show(&name, &models::expanded(&text));
+        }
+    }
+    if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn show(name: &str, program: &Program) {
+/// Whether it takes no longer than it may.
+fn show(name: &str, program: &Program) -> bool {
     let typical: DimValues = program.dims.iter().map(|d| (d.name.clone(), d.high.min(1024))).collect();
     let settings = lower::Settings { typical: typical.clone(), machine: Machine::zen4(), force_form: None };
     let began = Instant::now();
@@ -71,4 +93,5 @@ fn show(name: &str, program: &Program) {
         ms - costing,
         ms / r.regions.1.max(1) as f64
     );
+    ms - costing <= MOST.as_secs_f64() * 1e3 * r.regions.1.max(1) as f64
 }

@@ -3,8 +3,10 @@
 
 mod masks;
 mod permuted;
+mod products;
 
 use super::facts::{Surroundings, ValueFact};
+use egg::Id;
 use mixc_ir::attr::{AttrValue, Attrs, Real};
 use mixc_ir::dim::Dim;
 use mixc_ir::support::{Condition, Position};
@@ -13,8 +15,8 @@ use mixc_ir::ty::{MixType, TensorType, Type};
 /// What a function is given.
 #[derive(Clone, Debug)]
 pub enum Argument {
-    /// A value.
-    Value(ValueFact),
+    /// A value, and its term or class.
+    Value(ValueFact, Id),
     /// An attribute, or what is not given.
     Attr(Option<AttrValue>),
     /// The attributes of a spread.
@@ -96,6 +98,10 @@ const TABLE: &[(&str, Function)] = &[
     ("toggled_a", |_, a| toggled(a, "transpose_a")),
     ("toggled_b", |_, a| toggled(a, "transpose_b")),
     ("last_axis", last_axis),
+    ("association_pays", products::association_pays),
+    ("pair_reversed", products::pair_reversed),
+    ("pairs", products::pairs),
+    ("rows_of_number", products::rows_of_number),
     ("allowed", allowed),
     ("allowed_or", allowed_or),
     ("searchable", searchable),
@@ -107,7 +113,9 @@ pub const GUIDES: &[(&str, Guide)] = &[
     ("before", Guide::Order),
     ("masks_out_of_order", Guide::Order),
     ("number_first", Guide::Order),
+    ("pair_reversed", Guide::Order),
     ("not_positive", Guide::Shorter),
+    ("association_pays", Guide::Gain),
 ];
 
 /// What a condition is for that truth does not need.
@@ -118,6 +126,8 @@ pub enum Guide {
     Order,
     /// Where it does not hold, another rule gives something shorter.
     Shorter,
+    /// Where it does not hold, nothing is gained.
+    Gain,
 }
 
 fn holds(condition: bool) -> Option<Outcome> {
@@ -126,7 +136,7 @@ fn holds(condition: bool) -> Option<Outcome> {
 
 fn value(a: &[Argument], k: usize) -> Option<&ValueFact> {
     match a.get(k)? {
-        Argument::Value(v) => Some(v),
+        Argument::Value(v, _) => Some(v),
         _ => None,
     }
 }
@@ -165,7 +175,7 @@ fn number(a: &[Argument], k: usize) -> Option<f64> {
     match a.get(k)? {
         Argument::Number(x) => Some(*x),
         Argument::Attr(Some(AttrValue::Float(x))) => Some(x.0),
-        Argument::Value(v) => v.splat,
+        Argument::Value(v, _) => v.splat,
         _ => None,
     }
 }

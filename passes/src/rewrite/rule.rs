@@ -335,7 +335,7 @@ impl Given {
                     match terms.fact(id) {
                         Fact::Attr(value) => Argument::Attr(Some(value.clone())),
                         Fact::Absent => Argument::Attr(None),
-                        Fact::Value(value) => Argument::Value(value.clone()),
+                        Fact::Value(value) => Argument::Value(value.clone(), id),
                         Fact::Written(_) | Fact::Fault(_) => return None,
                     }
                 }

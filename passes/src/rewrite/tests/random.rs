@@ -75,6 +75,12 @@ pub struct Instance {
     pub rng: Rng,
     /// Places that inputs may take that are drawn later, so that no rule sees them in the order of its text.
     early: Vec<usize>,
+    /// Whether factors of a product are given the axes of pairs.
+    paired: bool,
+    /// Whether the second factor has the first axis of a pair.
+    reversed: bool,
+    /// The operation whose operand is drawn, and which one it is.
+    place: Option<(&'static str, usize)>,
     tokens: usize,
     keys: usize,
     features: [usize; 2],
@@ -105,12 +111,14 @@ impl Instance {
             _ => vec![vec![2]],
         };
         let dtype = if rng.chance(85) { DType::F64 } else { DType::F32 };
+        let (paired, reversed) = (rng.chance(40), rng.chance(30));
         let mut graph = TermGraph::new(around.clone());
         let early: Vec<usize> = (0..3).collect();
         let number = InputFact { ty: Type::tensor(dtype, Vec::new()), positive: false, order: 0 };
         graph.around.inputs = Arc::new(vec![number; early.len()]);
         let data = vec![Tensor::floats(&[], vec![0.0]); early.len()];
-        Instance { kind: Data::Plain, graph, data, dtype, rng, early, tokens, keys, features, lead }
+        let (kind, place) = (Data::Plain, None);
+        Instance { kind, graph, data, dtype, rng, early, paired, reversed, place, tokens, keys, features, lead }
     }
 
     /// As [`Instance::new`], with unusual data every other time.
@@ -168,7 +176,12 @@ impl Instance {
                     binding[*v] = Some(id);
                     id
                 }
-                other => self.generate(other, binding)?,
+                other => {
+                    let outer = self.place.replace((op.name, k.saturating_sub(op.attrs.len())));
+                    let id = self.generate(other, binding);
+                    self.place = outer;
+                    id?
+                }
             };
             args.push(id);
         }
@@ -203,6 +216,16 @@ impl Instance {
                 }
                 AttrValue::List(perm.into_iter().map(int).collect())
             }
+            AttrKind::Dims if self.paired && self.rng.chance(80) => {
+                let r = self.features[0] as i64;
+                let tail: &[i64] = match self.place {
+                    Some(("mul", k)) if (k == 0) != self.reversed => &[-1, 1, r],
+                    Some(("mul", _)) => &[1, -1, r],
+                    _ => &[-1, r],
+                };
+                let all = self.batch().into_iter().map(|n| n as i64).chain(tail.iter().copied());
+                AttrValue::List(all.map(int).collect())
+            }
             AttrKind::Dims => {
                 let shapes: [&[i64]; 5] = [&[-1], &[-1, 1], &[-1, 2], &[2, -1], &[1, -1]];
                 AttrValue::List(self.rng.pick(&shapes).iter().map(|n| int(*n)).collect())
@@ -219,7 +242,8 @@ impl Instance {
     }
 
     fn batch(&mut self) -> Vec<usize> {
-        let k = self.rng.below(self.lead.len());
+        // Of pairs that are all laid out in their own way nothing is to be learnt.
+        let k = if self.paired && self.rng.chance(75) { 0 } else { self.rng.below(self.lead.len()) };
         self.lead[k].clone()
     }
 
@@ -262,6 +286,7 @@ impl Instance {
         let (t, s) = (self.length(), self.length());
         let [r, d] = self.features;
         let body = match self.rng.below(12) {
+            _ if self.paired && self.rng.chance(50) => vec![t, r],
             0..=3 => vec![t, r],
             4 | 5 => vec![t, d],
             6 => vec![t],
@@ -271,7 +296,7 @@ impl Instance {
             10 => vec![r, d],
             _ => vec![t, 1],
         };
-        if self.rng.chance(20) {
+        if self.rng.chance(if self.paired { 30 } else { 20 }) {
             let shape = match self.rng.below(3) {
                 0 => vec![],
                 1 => vec![1],
@@ -281,7 +306,7 @@ impl Instance {
             let ty = Type::tensor(self.dtype, shape.into_iter().map(Dim::from).collect());
             return super::super::region::splat(&mut self.graph, number, &ty).ok();
         }
-        let mut shape = if self.rng.chance(70) { self.batch() } else { Vec::new() };
+        let mut shape = if self.paired || self.rng.chance(70) { self.batch() } else { Vec::new() };
         shape.extend(body);
         let positive = self.rng.chance(30);
         self.real_input(&shape, positive)

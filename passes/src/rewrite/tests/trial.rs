@@ -2,7 +2,7 @@
 //! without one of its conditions.
 //!
 //! Rules are equalities of real numbers, data are not: two sides may differ by what rounding makes of them. How much
-//! that is depends on the instance, so it is measured: by how much the left side moves when its inputs move a little.
+//! that is depends on the instance, so it is measured: by how much the left side moves when its inputs and constants move a little.
 //! Nothing is compared with a fixed number, hence errors are seen at every scale.
 
 use super::super::conditions::{GUIDES, Guide};
@@ -15,6 +15,7 @@ use egg::Id;
 use mixc_ir::attr::Attrs;
 use mixc_ir::dim::DimValues;
 use mixc_ir::dtype::DType;
+use mixc_ir::program::{Const, NodeKind};
 use mixc_ir::reference::{Weights, interpret};
 use mixc_ir::tensor::Tensor;
 use mixc_ir::ty::Type;
@@ -143,6 +144,9 @@ pub fn needed(c: &Conditioned) -> Result<(), String> {
         {
             return Err(format!("draw {draw}: without `{}` the rule does not undo itself", c.condition));
         }
+        if c.guide == Some(Guide::Shorter) && !shorter(&mut instance, c, left, right)? {
+            return Err(format!("draw {draw}: without `{}` no other rule gives something shorter", c.condition));
+        }
         match compare(&mut instance, left, right, &l) {
             Ok(()) => equal += 1,
             Err(_) if c.guide.is_none() => return Ok(()),
@@ -156,6 +160,15 @@ pub fn needed(c: &Conditioned) -> Result<(), String> {
         Some(_) if equal == ENOUGH => Ok(()),
         _ => Err(format!("without `{}` the rule is right on {equal} instances and wrong on none", c.condition)),
     }
+}
+
+/// Whether another rule makes fewer operations of `left` than `right` has.
+fn shorter(instance: &mut Instance, c: &Conditioned, left: Id, right: Id) -> Result<bool, String> {
+    let operations = |instance: &Instance, id: Id| instance.graph.reachable(&[id]).len();
+    let most = operations(instance, right);
+    let others = Rules::standard()?.compiled.iter().filter(|r| r.name != c.rule.name);
+    let found = others.filter_map(|r| apply(r, &mut instance.graph, left)).collect::<Vec<_>>();
+    Ok(found.into_iter().any(|id| operations(instance, id) < most))
 }
 
 /// Checks of an approximation that both sides have one type, that the error is finite, and that there are instances
@@ -234,9 +247,10 @@ fn close(instance: &Instance, a: &Tensor, b: &Tensor, left: Id) -> Result<(), us
     };
     let differs = |k: usize, allowed: f64| {
         let (x, y) = (a.at(k), b.at(k));
-        // What overflows is no real number: of data on the way there, one side may pass and the other not.
-        let overflows = instance.kind == Data::Scaled && !(x.is_finite() && y.is_finite());
-        !overflows && ((x - y).abs() > allowed || x.is_finite() != y.is_finite())
+        // What overflows or vanishes is no real number: of data on the way there, one side may pass and the other not.
+        let real = |z: f64| z.is_finite() && z != 0.0;
+        let unreal = instance.kind == Data::Scaled && !(real(x) && real(y));
+        !unreal && ((x - y).abs() > allowed || x.is_finite() != y.is_finite())
     };
     let suspect: Vec<usize> = (0..a.len()).filter(|k| differs(*k, rounding * largest)).collect();
     if suspect.is_empty() {
@@ -246,7 +260,13 @@ fn close(instance: &Instance, a: &Tensor, b: &Tensor, left: Id) -> Result<(), us
     for seed in 0..2 {
         let mut rng = Rng::new(seed);
         let data: Vec<Tensor> = instance.data.iter().map(|t| nudged(t, step, &mut rng)).collect();
-        let Ok(results) = evaluate(instance, &data, &[left]) else { continue };
+        let Ok(mut program) = instance.program(&[left]) else { continue };
+        for node in &mut program.nodes {
+            if let NodeKind::Const(Const::Splat(x)) = &mut node.kind {
+                *x *= 1.0 + step * sign(&mut rng);
+            }
+        }
+        let Ok(results) = interpret(&program, &DimValues::new(), &data, &Weights::new()) else { continue };
         for (k, m) in moved.iter_mut().enumerate() {
             *m = m.max((results[0].at(k) - a.at(k)).abs());
         }
@@ -257,12 +277,15 @@ fn close(instance: &Instance, a: &Tensor, b: &Tensor, left: Id) -> Result<(), us
     }
 }
 
+fn sign(rng: &mut Rng) -> f64 {
+    if rng.chance(50) { 1.0 } else { -1.0 }
+}
+
 /// Reals moved by that share of themselves, in either direction.
 fn nudged(t: &Tensor, step: f64, rng: &mut Rng) -> Tensor {
     match &t.data {
         mixc_ir::tensor::Data::Float(data) => {
-            let sign = |up: bool| if up { 1.0 } else { -1.0 };
-            let moved = data.iter().map(|x| x * (1.0 + step * sign(rng.chance(50)))).collect();
+            let moved = data.iter().map(|x| x * (1.0 + step * sign(rng))).collect();
             Tensor::floats(&t.shape, moved)
         }
         _ => t.clone(),
