@@ -2,7 +2,8 @@
 //! without one of its conditions.
 //!
 //! Rules are equalities of real numbers, data are not: two sides may differ by what rounding makes of them. How much
-//! that is depends on the instance, so it is measured: by how much the left side moves when its inputs and constants move a little.
+//! that is depends on the instance, so it is measured: by how much the left side moves when its inputs and constants
+//! move a little.
 //! Nothing is compared with a fixed number, hence errors are seen at every scale.
 
 use super::super::conditions::{GUIDES, Guide};
