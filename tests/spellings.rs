@@ -71,9 +71,9 @@ const GROUPS: &[Group] = &[
             "%s = gram %q, %k\n%m = mask %s {causal}\n%u = mul %v, %c\n%y = apply %m, %u",
         ],
     },
-    // Without a mask it is two small products.
+    // Without a mask the keys come first.
     Group {
-        forms: &["gemm"],
+        forms: &["linear"],
         bodies: &[
             "%y = linear_attention %q, %k, %v",
             "%s = gram %q, %k\n%y = apply %s, %v",

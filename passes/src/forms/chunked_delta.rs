@@ -85,7 +85,7 @@ impl Write for ChunkedDelta {
                 let rest = t.map("rest", ty, &chunk.tokens, &cols, xs - Expr::tile(known));
                 let u = t.solve("u", inside, rest);
                 ending.store(t, tensor, slot, t0, Expr::tile(u), &chunk.tokens, &cols);
-                vec![scan.next(t, &chunk, state, u, &cols)]
+                scan.next(t, &chunk, carried, u, &cols)
             },
         );
         s.finish(cx, self.form())

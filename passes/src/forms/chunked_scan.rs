@@ -4,17 +4,19 @@
 //! 2312.06635) in one program: they differ in who shares a decay, which [`super::chunks`] knows. Exact for every decay.
 
 use super::chunks::{self, Chunks};
+use super::dense::normalised;
 use super::flash::tokens;
+use super::reduce::by_row;
 use super::{Apply, ApplyForm, Write, capacity, open};
-use crate::lower::{Context, Failure, Lambda, Producer, Scribe, batch_index};
+use crate::lower::{Context, Failure, Lambda, Producer, RowStep, Scribe, batch_index};
 use mixc_ir::expr::{COL, Expr, SlowId, TileId, Var};
 use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{Extent, TileBuilder, TileType};
+use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
     name: "chunked_scan",
-    applies: |cx, a| !a.channelwise && chunks::scan_of(cx, &a.mix).is_some(),
+    applies: |cx, a| !a.channelwise && chunks::normalised_scan_of(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(ChunkedScan { apply: apply.clone() }, dtype, shape.to_vec())),
 };
 
@@ -39,8 +41,12 @@ impl Write for ChunkedScan {
         let mut s = Scribe::new("chunked_scan");
         let tensor = s.output(cx, out);
         let site = Site::new(cx, &mut s, &self.apply, None)?;
-        let start = site.scan.start(&mut s.b, &site.cols);
-        site.outputs(cx, &mut s, end, tensor, start);
+        let mut start = Vec::new();
+        if !site.scan.is_single(cx) {
+            start.push(site.scan.start(&mut s.b, &site.cols));
+            start.extend(site.eps.map(|_| site.scan.start_sums(&mut s.b)));
+        }
+        site.outputs(cx, &mut s, end, tensor, &start);
         s.finish(cx, self.form())
     }
 }
@@ -58,6 +64,8 @@ pub struct Site<'a> {
     pub part: Expr,
     /// The column of x at a tile's column.
     pub column: Expr,
+    /// What is added to the sums that rows are divided by, if they are.
+    eps: Option<f64>,
     x: Lambda,
     ty: TileType,
     from: Expr,
@@ -87,7 +95,11 @@ impl<'a> Site<'a> {
             None => (Expr::int(0), Expr::int(0), total),
         };
         let column = d0 + Expr::from(COL);
-        Ok(Site { apply, scan, cols, batch, part: number, column, x, ty: TileType::of(mix.ty.dtype), from, to })
+        let eps = match mix.row_step {
+            RowStep::SumTo { eps } => Some(eps),
+            _ => None,
+        };
+        Ok(Site { apply, scan, cols, batch, part: number, column, eps, x, ty: TileType::of(mix.ty.dtype), from, to })
     }
 
     /// The rows of x that a chunk reads.
@@ -101,27 +113,40 @@ impl<'a> Site<'a> {
         let step = |t: &mut TileBuilder, t0: &Expr, carried: &[TileId]| {
             let chunk = self.scan.load(t, t0);
             let xs = self.x(t, t0, &chunk.tokens);
-            vec![self.scan.next(t, &chunk, carried[0], xs, &self.cols)]
+            self.scan.next(t, &chunk, carried, xs, &self.cols)
         };
         t.for_blocks(self.from.clone(), self.to.clone(), self.scan.length, |_| None, &[start], step)[0]
     }
 
-    /// Stores what the tokens read, from the state `start` before them.
-    pub fn outputs(mut self, cx: &Context<'_>, s: &mut Scribe, end: &Producer, out: SlowId, start: TileId) {
+    /// Stores what the tokens read, from the state `start` before them, and the sums over its columns where rows are
+    /// divided by their sums; without them, tokens of a single chunk.
+    pub fn outputs(mut self, cx: &Context<'_>, s: &mut Scribe, end: &Producer, out: SlowId, start: &[TileId]) {
         // Stores happen inside the loop, so the ending is made local before it, for chunks that start at a variable.
         let slot = Var(u32::MAX);
         let natural = [self.batch.clone(), vec![self.scan.places(&Expr::from(slot)), self.column.clone()]].concat();
         let ending = end.localised(cx, s, &natural);
         self.scan.prepare(&mut s.b);
         let step = |t: &mut TileBuilder, t0: &Expr, carried: &[TileId]| {
-            let (state, chunk) = (carried[0], self.scan.load(t, t0));
+            let chunk = self.scan.load(t, t0);
             let xs = self.x(t, t0, &chunk.tokens);
-            let (read, inside) = (self.scan.read(t, &chunk), self.scan.inside(t, &chunk));
-            let across = t.dot("across", self.ty, read, state, None);
-            let y = t.dot("y", self.ty, inside, xs, Some(across));
-            ending.store(t, out, slot, t0, Expr::tile(y), &chunk.tokens, &self.cols);
-            vec![self.scan.next(t, &chunk, state, xs, &self.cols)]
+            let read = carried.first().map(|_| self.scan.read(t, &chunk));
+            let state = read.zip(carried.first());
+            let across = state.map(|(read, state)| t.dot("across", self.ty, read, *state, None));
+            let inside = self.scan.inside(t, &chunk);
+            let y = t.dot("y", self.ty, inside, xs, across);
+            let value = match self.eps {
+                Some(eps) => {
+                    let mut sum = by_row(t.reduce("row", Combine::Sum, Axis::Cols, inside));
+                    if let Some((read, sums)) = read.zip(carried.get(1)) {
+                        sum = sum + by_row(t.dot("before", self.ty, read, Matrix::transposed(*sums), None));
+                    }
+                    normalised(Expr::tile(y), sum, eps)
+                }
+                None => Expr::tile(y),
+            };
+            ending.store(t, out, slot, t0, value, &chunk.tokens, &self.cols);
+            self.scan.next(t, &chunk, carried, xs, &self.cols)
         };
-        s.b.for_blocks(self.from.clone(), self.to.clone(), self.scan.length, |_| None, &[start], step);
+        s.b.for_blocks(self.from.clone(), self.to.clone(), self.scan.length, |_| None, start, step);
     }
 }

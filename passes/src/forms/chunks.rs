@@ -12,7 +12,7 @@
 use super::flash::whole;
 use super::reduce::by_row;
 use super::{Apply, buffers_of, capacity};
-use crate::lower::{Context, Lambda, Mix, Scribe, Semiseparable, Special, batched, guard_loads};
+use crate::lower::{Context, Lambda, Mix, RowStep, Scribe, Semiseparable, Special, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, SlowId, TileId, Unary};
 use mixc_ir::lowered::BufferId;
@@ -23,6 +23,9 @@ pub const STATES: usize = 1024;
 /// Most tokens of a chunk when all states share a decay. The work within a chunk grows with it, what a chunk costs
 /// beside falls; measured times for 64 and 128 states are within a tenth of each other at 16 and 32, a sixth more at 64.
 const SHARED: usize = 32;
+/// Most tokens of all together that are one chunk when all states share a decay: such a chunk has no state to keep, which
+/// is worth more than the work within it up to about twice the length of others.
+const SINGLE: usize = 64;
 /// Most tokens of a chunk when every state has its own decay: each of its halvings costs two products and exponentials
 /// ([`Chunks::halvings`]). Measured for 64 states, 16 takes a fifth longer than 8.
 const OWN: usize = 8;
@@ -36,6 +39,8 @@ pub struct Chunks {
     operator: Semiseparable,
     /// Whether every state has its own decay.
     own: bool,
+    /// Whether nothing decays.
+    lasting: bool,
     dims: Vec<Dim>,
     batch: Vec<Expr>,
     ty: TileType,
@@ -57,12 +62,17 @@ pub struct Chunk {
     c: TileId,
     /// `[tokens, states]`.
     b: TileId,
-    /// Logarithms of the decays, `[tokens, states]` or `[tokens, 1]`.
-    logs: TileId,
+    /// Logarithms of the decays, `[tokens, states]` or `[tokens, 1]`; none where nothing decays.
+    logs: Option<TileId>,
 }
 
 /// The semiseparable operator that `m` is, when a scan computes it: as many columns as rows, not too many states.
 pub fn scan_of<'m>(cx: &Context<'_>, m: &'m Mix) -> Option<&'m Semiseparable> {
+    normalised_scan_of(cx, m).filter(|_| matches!(m.row_step, RowStep::None))
+}
+
+/// The same where rows may be left to divide by their sums.
+pub fn normalised_scan_of<'m>(cx: &Context<'_>, m: &'m Mix) -> Option<&'m Semiseparable> {
     let Some(Special::Semiseparable(scan)) = &m.special else { return None };
     let fits = m.ty.rows == m.ty.cols && scan.c.shape.last().is_some_and(|n| cx.most(n) <= STATES as i64);
     fits.then_some(scan)
@@ -86,14 +96,21 @@ pub fn reads(apply: &Apply) -> Vec<BufferId> {
 impl Chunks {
     /// The operator `m` at a batch index of its own, in the program that `s` writes; `None` when no scan computes it.
     pub fn new(cx: &Context<'_>, s: &mut Scribe, m: &Mix, batch: Vec<Expr>) -> Option<Chunks> {
-        let scan = scan_of(cx, m)?;
+        let scan = normalised_scan_of(cx, m)?;
         let states = scan.c.shape.last().cloned().unwrap_or_default();
-        let own = scan.a_has_features && !scan.a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
+        let lasting = scan.a.body.as_float() == Some(0.0);
+        let own = !lasting && scan.a_has_features && !scan.a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
         let operator = scan.map(|l| s.local_lambda(cx, l));
-        let length = s.b.knob("chunk", capacity(cx, &m.ty.rows, if own { OWN } else { SHARED }));
+        let most = match (own, cx.most(&m.ty.rows)) {
+            (true, _) => OWN,
+            (false, all) if all <= SINGLE as i64 => SINGLE,
+            (false, _) => SHARED,
+        };
+        let length = s.b.knob("chunk", capacity(cx, &m.ty.rows, most));
         Some(Chunks {
             operator,
             own,
+            lasting,
             dims: m.ty.batch.clone(),
             batch,
             ty: TileType::of(m.ty.dtype),
@@ -104,6 +121,11 @@ impl Chunks {
         })
     }
 
+    /// Whether all tokens there can be are one chunk.
+    pub fn is_single(&self, cx: &Context<'_>) -> bool {
+        cx.most(&self.tokens) <= self.length as i64
+    }
+
     /// Writes down what the insides of all chunks need, before the loop over them.
     pub fn prepare(&mut self, t: &mut TileBuilder) {
         self.halves = self.halves(t);
@@ -112,6 +134,11 @@ impl Chunks {
     /// Begins a scan at a state of zeros, for some columns of x.
     pub fn start(&self, t: &mut TileBuilder, cols: &Extent) -> TileId {
         self.start_from(t, cols, |_| Expr::float(0.0))
+    }
+
+    /// Begins the sums over the columns of a state, where rows are divided by their sums: `[1, states]`.
+    pub fn start_sums(&self, t: &mut TileBuilder) -> TileId {
+        t.map("sums", self.ty, &Extent::fixed(1), &self.states, Expr::float(0.0))
     }
 
     /// Begins a scan at a state whose elements `at` gives for a state's number, for some columns of x.
@@ -128,6 +155,9 @@ impl Chunks {
     pub fn logs(&self, t: &mut TileBuilder, from: &Expr, to: &Expr) -> TileId {
         let (one, decays) = (Extent::fixed(1), self.decays());
         let none = t.map("logs", self.ty, &one, &decays, Expr::float(0.0));
+        if self.lasting {
+            return none;
+        }
         let step = |t: &mut TileBuilder, t0: &Expr, carried: &[TileId]| {
             let logs = self.log(t0.clone() + Expr::from(ROW));
             let logs = t.map("logs", self.ty, &self.tokens(t0), &decays, logs);
@@ -180,7 +210,7 @@ impl Chunks {
         let token = t0.clone() + Expr::from(ROW);
         let c = t.map("c", ty, &m, n, self.at(&self.operator.c, &[token.clone(), Expr::from(COL)]));
         let b = t.map("b", ty, &m, n, self.at(&self.operator.b, &[token.clone(), Expr::from(COL)]));
-        let logs = t.map("logs", ty, &m, &self.decays(), self.log(token));
+        let logs = (!self.lasting).then(|| t.map("logs", ty, &m, &self.decays(), self.log(token)));
         Chunk { t0: t0.clone(), tokens: m, c, b, logs }
     }
 
@@ -201,12 +231,16 @@ impl Chunks {
 
     /// `[tokens, states]`: c with the decays from before the chunk to each token.
     pub fn read(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
-        let from = t.scan("from", Combine::Sum, Axis::Rows, false, chunk.logs);
+        let Some(logs) = chunk.logs else { return chunk.c };
+        let from = t.scan("from", Combine::Sum, Axis::Rows, false, logs);
         self.decayed(t, chunk, "read", chunk.c, from)
     }
 
     /// `[tokens, states]`: b with the decays from after each token to after the chunk.
     fn write(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
+        if self.lasting {
+            return chunk.b;
+        }
         let later = chunk.t0.clone() + Expr::from(ROW) + Expr::int(1);
         let follows = later.clone().lt(chunk.t0.clone() + chunk.tokens.count.clone());
         let next = Expr::select(follows.clone(), guard_loads(&self.log(later), &follows), Expr::float(0.0));
@@ -219,23 +253,42 @@ impl Chunks {
     pub fn inside(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
         let product = t.dot("product", self.ty, chunk.c, Matrix::transposed(chunk.b), None);
         let diagonal = self.diagonal(&chunk.t0, product);
-        match self.own {
-            true => self.halvings(t, chunk, diagonal),
-            false => self.segments(t, chunk, product, diagonal),
+        match chunk.logs {
+            Some(logs) if self.own => self.halvings(t, chunk, logs, diagonal),
+            logs => self.segments(t, chunk, logs, product, diagonal),
         }
     }
 
     /// The elements within a chunk for a decay that all states share: a product, and the sum of the logarithms between
     /// every two tokens by a running sum down the columns.
-    fn segments(&self, t: &mut TileBuilder, chunk: &Chunk, product: TileId, diagonal: Expr) -> TileId {
+    fn segments(
+        &self,
+        t: &mut TileBuilder,
+        chunk: &Chunk,
+        logs: Option<TileId>,
+        product: TileId,
+        diagonal: Expr,
+    ) -> TileId {
         let m = &chunk.tokens;
         let (row, col) = (Expr::from(ROW), Expr::from(COL));
-        let addend = Expr::select(col.clone().lt(row.clone()), by_row(chunk.logs), Expr::float(0.0));
-        let addend = t.map("addend", self.ty, m, m, addend);
-        let between = t.scan("between", Combine::Sum, Axis::Rows, false, addend);
-        let element = Expr::tile(product) * Expr::tile(between).apply(Unary::Exp);
-        let element = Expr::select(col.clone().lt(row.clone()), element, Expr::float(0.0));
-        t.map("inside", self.ty, m, m, Expr::select(col.equals(row), diagonal, element))
+        let below = col.clone().lt(row.clone());
+        let element = match logs {
+            Some(logs) => {
+                let addend = Expr::select(below.clone(), by_row(logs), Expr::float(0.0));
+                let addend = t.map("addend", self.ty, m, m, addend);
+                let between = t.scan("between", Combine::Sum, Axis::Rows, false, addend);
+                Expr::tile(product) * Expr::tile(between).apply(Unary::Exp)
+            }
+            None => Expr::tile(product),
+        };
+        let inside = match (logs, self.operator.is_plain()) {
+            (None, true) => Expr::select(col.le(row), element, Expr::float(0.0)),
+            _ => {
+                let element = Expr::select(below, element, Expr::float(0.0));
+                Expr::select(col.equals(row), diagonal, element)
+            }
+        };
+        t.map("inside", self.ty, m, m, inside)
     }
 
     /// The element on the diagonal, whose formula is that of the product.
@@ -271,13 +324,13 @@ impl Chunks {
     /// The elements within a chunk for a decay for every state, by halves: where i is in the second half of a block of
     /// tokens and j in its first, the decay between is that from j to the middle times that from the middle to i, and
     /// the elements are one product. The halves are blocks in turn, down to single tokens.
-    fn halvings(&self, t: &mut TileBuilder, chunk: &Chunk, diagonal: Expr) -> TileId {
+    fn halvings(&self, t: &mut TileBuilder, chunk: &Chunk, logs: TileId, diagonal: Expr) -> TileId {
         let (ty, m, n) = (self.ty, &chunk.tokens, &self.states);
         let on = Expr::from(ROW).equals(Expr::from(COL));
         let mut inside = t.map("inside", ty, m, m, Expr::select(on, diagonal, Expr::float(0.0)));
         for [between, across] in &self.halves {
             let between = t.map("between", ty, m, m, Expr::tile(*between));
-            let log = t.dot("log", ty, between, chunk.logs, None);
+            let log = t.dot("log", ty, between, logs, None);
             let [c, b] = [("c", chunk.c), ("b", chunk.b)]
                 .map(|(name, tile)| t.map(name, ty, m, n, Expr::tile(tile) * Expr::tile(log).apply(Unary::Exp)));
             let product = t.dot("product", ty, c, Matrix::transposed(b), None);
@@ -287,11 +340,31 @@ impl Chunks {
         inside
     }
 
-    /// The state after a chunk, with `x` `[tokens, cols]` written into it.
-    pub fn next(&self, t: &mut TileBuilder, chunk: &Chunk, state: TileId, x: TileId, cols: &Extent) -> TileId {
+    /// What is carried after a chunk: the state, with `x` `[tokens, cols]` written into it, and the sums, if there are any.
+    pub fn next(
+        &self,
+        t: &mut TileBuilder,
+        chunk: &Chunk,
+        carried: &[TileId],
+        x: TileId,
+        cols: &Extent,
+    ) -> Vec<TileId> {
+        let Some(state) = carried.first() else { return Vec::new() };
         let write = self.write(t, chunk);
-        let whole = t.reduce("whole", Combine::Sum, Axis::Rows, chunk.logs);
-        let kept = self.faded(t, state, whole, cols, |kept| kept);
-        t.dot("state", self.ty, Matrix::transposed(write), x, Some(kept))
+        let whole = chunk.logs.map(|logs| t.reduce("whole", Combine::Sum, Axis::Rows, logs));
+        let kept = whole.map_or(*state, |whole| self.faded(t, *state, whole, cols, |kept| kept));
+        let mut next = vec![t.dot("state", self.ty, Matrix::transposed(write), x, Some(kept))];
+        if let Some(sums) = carried.get(1) {
+            let keep = match whole {
+                Some(logs) => {
+                    let log = Expr::tile_at(logs, Pick::Zero, if self.own { Pick::Col } else { Pick::Zero });
+                    Expr::tile(*sums) * log.apply(Unary::Exp)
+                }
+                None => Expr::tile(*sums),
+            };
+            let here = t.reduce("here", Combine::Sum, Axis::Rows, write);
+            next.push(t.map("sums", self.ty, &Extent::fixed(1), &self.states, keep + Expr::tile(here)));
+        }
+        next
     }
 }

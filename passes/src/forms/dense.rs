@@ -218,7 +218,7 @@ fn rows_within(s: &mut Scribe, total: &Dim, size: &Dim, cap: usize) -> (Expr, Ex
 }
 
 /// A sum divided by the row's sum plus eps; a row without support has both 0 and gives 0.
-fn normalised(sum: Expr, row: Expr, eps: f64) -> Expr {
+pub fn normalised(sum: Expr, row: Expr, eps: f64) -> Expr {
     let total = row + Expr::float(eps);
     let empty = total.clone().equals(Expr::float(0.0)).and(sum.clone().equals(Expr::float(0.0)));
     Expr::select(empty, Expr::float(0.0), sum / total)

@@ -17,6 +17,7 @@ pub mod direct_convolution;
 pub mod flash;
 pub mod fourier;
 pub mod gemm;
+pub mod linear;
 pub mod map;
 pub mod monarch;
 pub mod norm;
@@ -182,6 +183,7 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &split_keys::FORM,
     &blocked::FORM,
     &block_sparse::FORM,
+    &linear::FORM,
     &chunked_scan::FORM,
     &recurrent_scan::FORM,
     &parallel_scan::FORM,
@@ -231,6 +233,7 @@ pub fn cost(l: &Lowered, settings: &Settings) -> f64 {
 /// The forms with one line each; the names that reports use.
 pub static CATALOGUE: &[(&str, &str)] = &[
     ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
+    ("linear", "one inner product from the right, Q (K^T V): the sum over keys first, in one program"),
     ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
     ("parallel_scan", "a chunked scan over parts of the tokens at once, joined by the states between them"),
     ("recurrent_scan", "a semiseparable operator as a recurrence over a state, token after token"),

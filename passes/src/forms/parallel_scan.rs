@@ -46,7 +46,7 @@ impl Write for ParallelScan {
         let start = site
             .scan
             .start_from(&mut s.b, &site.cols, |n| stored.at(&[lead.clone(), vec![n, column.clone()]].concat()));
-        site.outputs(cx, &mut s, end, tensor, start);
+        site.outputs(cx, &mut s, end, tensor, &[start]);
         s.finish(cx, self.form())
     }
 }

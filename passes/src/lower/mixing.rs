@@ -422,7 +422,9 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             Mix { row_step: RowStep::Softmax { sink }, ..modified(m, value) }
         }
         "row_normalize" => {
-            let m = elements(cx, 0)?;
+            let m = cx.mix(cx.operand(node, 0)?)?;
+            let scans = matches!((&m.special, &m.row_step), (Some(Special::Semiseparable(_)), RowStep::None));
+            let m = if scans { m.widened(&ty.batch) } else { elements(cx, 0)? };
             let value = m.value.clone();
             Mix { row_step: RowStep::SumTo { eps: number(cx, "eps", 0.0)? }, ..modified(m, value) }
         }
@@ -467,8 +469,9 @@ fn still_a_scan(
         if cx.source.ty(v).as_mix().is_none() {
             return Ok(None);
         }
-        Ok(match cx.mix(v)?.special {
-            Some(Special::Semiseparable(scan)) => Some(scan),
+        let m = cx.mix(v)?;
+        Ok(match (m.special, m.row_step) {
+            (Some(Special::Semiseparable(scan)), RowStep::None) => Some(scan),
             _ => None,
         })
     };
@@ -600,7 +603,10 @@ pub fn feature(cx: &Context<'_>, name: &str, x: Expr) -> Result<Expr, Failure> {
 /// The operator as a stored matrix of elements: the last resort, T x S in memory.
 pub fn materialise(cx: &mut Context<'_>, m: &Mix) -> Result<Mix, Failure> {
     match &m.special {
-        Some(Special::Semiseparable(scan)) => return semiseparable::elements(cx, m, scan),
+        Some(Special::Semiseparable(scan)) => {
+            let elements = semiseparable::elements(cx, m, scan)?;
+            return materialise(cx, &elements);
+        }
         Some(Special::Inverse(_)) => {
             let values = forms::triangular_inverse::elements(cx, m)?;
             return Ok(Mix { value: values.body, special: None, ..m.clone() });

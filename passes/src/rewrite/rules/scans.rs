@@ -7,6 +7,8 @@ use crate::rewrite::rule::Rule;
 pub const RULES: &[Rule] = &[
     Rule::equal("causal-gram-scans", "(apply (mask (gram ?q ?k) {causal}) ?v)", "(apply (semiseparable ?q ?k ?a) ?v)",
         "?a = zero_decays(?q)"),
+    Rule::equal("normalised-causal-gram-scans", "(apply (row_normalize (mask (gram ?q ?k) {causal}) {..?e}) ?v)", "(apply (row_normalize (semiseparable ?q ?k ?a) {..?e}) ?v)",
+        "?a = zero_decays(?q)"),
     Rule::equal("scaled-causal-gram-scans", "(apply (mask (gram ?q ?k {scale = ?s}) {causal}) ?v)", "(apply (semiseparable (mul ?q ?c) ?k ?a) ?v)",
         "?a = zero_decays(?q); ?c = number_like(?s, ?q)"),
     Rule::equal("constant-decay-scans", "(apply (decay (mask (gram ?q ?k) {causal}) ?g) ?v)", "(apply (semiseparable ?q ?k ?a) ?v)",
