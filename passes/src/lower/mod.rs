@@ -103,7 +103,7 @@ pub struct Context<'a> {
     span: mixc_ir::diag::Span,
 }
 
-/// Lowers a program whose layers are expanded as far as forms want them.
+/// Lowers a program; layers are expanded as far as forms want them, those too that rules have put in.
 pub fn lower(source: &Program, settings: &Settings) -> Result<Lowered, Vec<Failure>> {
     lower_with_candidates(source, settings).map(|(lowered, _)| lowered)
 }
@@ -113,6 +113,7 @@ pub fn lower_with_candidates(
     source: &Program,
     settings: &Settings,
 ) -> Result<(Lowered, Vec<forms::Candidate>), Vec<Failure>> {
+    let source = &crate::rewrite::expand_layers(source, &|op| forms::lowers_whole(op.name));
     let mut cx = Context {
         source,
         settings,

@@ -4,6 +4,7 @@
 mod masks;
 mod permuted;
 mod products;
+mod written;
 
 use super::facts::{Surroundings, ValueFact};
 use egg::Id;
@@ -80,6 +81,26 @@ const TABLE: &[(&str, Function)] = &[
     ("tokens_exchanged", |_, a| permuted::tokens_exchanged(a)),
     ("shape_of", |_, a| dims_attr(tensor(a, 0)?.shape.clone())),
     ("shape_of_single_elements", |_, a| permuted::single_elements(a)),
+    ("is_sum", |_, a| written::is_sum(a)),
+    ("same_axis", |_, a| written::same_axis(a)),
+    ("second_last_axis", |_, a| written::second_last_axis(a)),
+    ("exchanging", |_, a| written::exchanging(a)),
+    ("exchanging_product", |_, a| written::exchanging_product(a)),
+    ("exchanged_operands", |_, a| written::exchanged_operands(a)),
+    ("factor_shape", |_, a| written::factor_shape(a)),
+    ("number_over", |_, a| written::number_over(a)),
+    ("column_of", |_, a| written::column_of(a)),
+    ("row_of", |_, a| written::row_of(a)),
+    ("one_axis_less", |_, a| written::one_axis_less(a)),
+    ("marked", |_, a| written::marked(a)),
+    ("unmarked", |_, a| written::unmarked(a)),
+    ("unbiased", |_, a| written::unbiased(a)),
+    ("counted", |_, a| written::counted(a)),
+    ("earlier", |_, a| written::earlier(a)),
+    ("behind", |_, a| written::behind(a)),
+    ("base_shape", |_, a| written::base_shape(a)),
+    ("minus_infinity", |_, a| holds(number(a, 0) == Some(f64::NEG_INFINITY))),
+    ("zero", |_, a| holds(number(a, 0) == Some(0.0))),
     ("decay_column_shape", decay_column_shape),
     ("decay_shape", decay_shape),
     ("token_column", token_column),

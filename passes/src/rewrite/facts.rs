@@ -1,5 +1,6 @@
 //! What is known of every class: types by the operations' own rules, structure and support of operators, constants.
 
+use super::positions::Positions;
 use super::term::{Head, Term, Written};
 use egg::Id;
 use mixc_ir::attr::{AttrValue, Attrs};
@@ -24,6 +25,8 @@ pub struct ValueFact {
     pub input: Option<u32>,
     /// Whether every element is known to be greater than 0.
     pub positive: bool,
+    /// Which positions it marks, of an input that is a mask.
+    pub positions: Option<Positions>,
 }
 
 /// What is known of a node.
@@ -73,6 +76,8 @@ pub struct InputFact {
     pub ty: Type,
     /// Whether every element is known to be greater than 0 (an exponential, a sigmoid).
     pub positive: bool,
+    /// Which positions it marks, if it is a mask written as a comparison of positions.
+    pub positions: Option<Positions>,
     /// Its rank in an order of the inputs that spellings, and regions that differ in names, share.
     pub order: u32,
 }
@@ -91,14 +96,16 @@ pub struct Surroundings {
 /// The fact of `term`, whose arguments' facts are looked up by `fact`; in types and supports, an argument is the value
 /// of its id's number. The error says what the type rule found.
 pub fn infer<'a>(around: &Surroundings, term: &Term, fact: &dyn Fn(Id) -> &'a Fact) -> Result<Fact, String> {
-    let plain = |ty: Type| ValueFact { ty, structure: None, splat: None, input: None, positive: false };
+    let plain =
+        |ty: Type| ValueFact { ty, structure: None, splat: None, input: None, positive: false, positions: None };
     match &term.head {
         Head::Attr(value) => Ok(Fact::Attr(value.clone())),
         Head::Written(ty) => Ok(Fact::Written(ty.clone())),
         Head::Absent => Ok(Fact::Absent),
         Head::Input(k) => {
             let input = around.inputs.get(*k as usize).ok_or_else(|| format!("no input {k}"))?;
-            Ok(Fact::Value(ValueFact { input: Some(input.order), positive: input.positive, ..plain(input.ty.clone()) }))
+            let (positive, positions) = (input.positive, input.positions.clone());
+            Ok(Fact::Value(ValueFact { input: Some(input.order), positive, positions, ..plain(input.ty.clone()) }))
         }
         Head::Splat(x) => match term.args.first().map(|&id| fact(id)) {
             Some(Fact::Written(ty)) => {
@@ -154,7 +161,7 @@ fn infer_call<'a>(around: &Surroundings, term: &Term, fact: &dyn Fn(Id) -> &'a F
     let positive = ALWAYS_POSITIVE.contains(&parts.op.name)
         || (KEEPS_POSITIVE.contains(&parts.op.name)
             && operands.iter().all(|id| fact(*id).value().is_none_or(|v| v.positive)));
-    Ok(ValueFact { ty, structure, splat: None, input: None, positive })
+    Ok(ValueFact { ty, structure, splat: None, input: None, positive, positions: None })
 }
 
 /// Operations whose results are greater than 0 in real arithmetic.

@@ -9,6 +9,7 @@
 //! it was written. Lacks: tiles, loops, costs of its own.
 
 pub(crate) mod conditions;
+mod constants;
 mod emit;
 mod expand;
 mod extract;
@@ -16,10 +17,12 @@ mod facts;
 pub(crate) mod laws;
 mod normalize;
 mod pattern;
+mod positions;
 mod region;
 mod rule;
 pub(crate) mod rules;
 mod saturate;
+mod scores;
 mod solve;
 mod term;
 #[cfg(test)]
@@ -129,6 +132,7 @@ pub fn rewrite_with(
     settings: &RewriteSettings,
     cost: &dyn Fn(&Program) -> Option<f64>,
 ) -> Rewritten {
+    let program = &constants::fold(program);
     let mut solutions: BTreeMap<String, Rc<Solution>> = BTreeMap::new();
     let mut sites = Vec::new();
     for region in region::find(program, settings.region_limit) {

@@ -7,6 +7,7 @@
 
 use super::facts::{ALWAYS_POSITIVE, InputFact, Surroundings, TermGraph};
 use super::term::{Head, OpKey, Term, Written, normal_attr};
+use super::{positions, scores};
 use egg::Id;
 use mixc_ir::attr::Real;
 use mixc_ir::op::Op;
@@ -93,7 +94,16 @@ fn number_of(c: &Const) -> Option<f64> {
 /// The regions of `program` that have something to rewrite and at most `node_limit` nodes, in order.
 pub fn find(program: &Program, node_limit: usize) -> Vec<Region> {
     let definitions = program.definitions();
-    let roles: Vec<Role> = program.nodes.iter().map(|n| role(program, n)).collect();
+    let scores = scores::of(program);
+    let roles: Vec<Role> = program
+        .nodes
+        .iter()
+        .zip(&scores)
+        .map(|(n, is_score)| match role(program, n) {
+            Role::Barrier if *is_score => Role::Member,
+            role => role,
+        })
+        .collect();
     let role_of = |v: ValueId| definitions[v.index()].map(|n| roles[n]);
     let sources = tensor_sources(program, &roles);
     // How many barriers lie between the parameters and a value at most: equal within a region, so that no path that
@@ -285,7 +295,12 @@ pub fn surroundings(program: &Program, region: &Region) -> Surroundings {
     let mut sorted: Vec<(String, ValueId)> = region.inputs.iter().map(|v| (program.ty(*v).to_string(), *v)).collect();
     sorted.sort();
     let order = |v: &ValueId| sorted.iter().position(|(_, w)| w == v).unwrap_or(0) as u32;
-    let fact = |v: &ValueId| InputFact { ty: program.ty(*v).clone(), positive: positive(v), order: order(v) };
+    let fact = |v: &ValueId| InputFact {
+        ty: program.ty(*v).clone(),
+        positive: positive(v),
+        positions: positions::of(program, &definitions, *v),
+        order: order(v),
+    };
     let inputs = region.inputs.iter().map(fact).collect();
     Surroundings { bounds: Arc::new(program.bounds()), inputs: Arc::new(inputs), ..Surroundings::default() }
 }

@@ -111,6 +111,7 @@ impl Analysis<Term> for Facts {
                 x.splat = x.splat.or(y.splat);
                 x.input = x.input.or(y.input);
                 x.positive |= y.positive;
+                x.positions = x.positions.take().or(y.positions);
                 DidMerge(*x != before, true)
             }
             (Fact::Fault(_), b) => {

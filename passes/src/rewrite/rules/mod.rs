@@ -9,10 +9,21 @@ mod masks;
 mod scale;
 mod scans;
 mod tensors;
+mod written;
 
 /// Every rule that is written down; laws generate more ([`super::laws`]).
 pub fn all() -> Vec<Rule> {
-    [masks::RULES, scale::RULES, layout::RULES, tensors::RULES, apply::RULES, scans::RULES, approximate::RULES].concat()
+    [
+        masks::RULES,
+        scale::RULES,
+        layout::RULES,
+        tensors::RULES,
+        apply::RULES,
+        scans::RULES,
+        written::RULES,
+        approximate::RULES,
+    ]
+    .concat()
 }
 
 /// The rule of that name, which may end in the mask that a rule for all masks was applied to.

@@ -3,6 +3,7 @@
 use super::super::emit::{Replacement, emit};
 use super::super::facts::{InputFact, Surroundings, TermGraph};
 use super::super::pattern::{Binding, Pattern};
+use super::super::positions::Positions;
 use super::super::region::{Region, is_rewritable};
 use super::super::term::{Head, OpKey, Term, Written, normal_attr};
 use egg::Id;
@@ -114,7 +115,7 @@ impl Instance {
         let (paired, reversed) = (rng.chance(40), rng.chance(30));
         let mut graph = TermGraph::new(around.clone());
         let early: Vec<usize> = (0..3).collect();
-        let number = InputFact { ty: Type::tensor(dtype, Vec::new()), positive: false, order: 0 };
+        let number = InputFact { ty: Type::tensor(dtype, Vec::new()), positive: false, positions: None, order: 0 };
         graph.around.inputs = Arc::new(vec![number; early.len()]);
         let data = vec![Tensor::floats(&[], vec![0.0]); early.len()];
         let (kind, place) = (Data::Plain, None);
@@ -159,7 +160,10 @@ impl Instance {
             let id = match pattern {
                 Pattern::Variable(v) if binding[*v].is_some() => binding[*v]?,
                 Pattern::Variable(v) => {
-                    let id = if k < op.attrs.len() {
+                    let place = k.checked_sub(op.attrs.len());
+                    let id = if let Some(id) = self.mask_part(op.name, place) {
+                        id
+                    } else if k < op.attrs.len() {
                         self.attribute(&op.attrs[k])?
                     } else if k == last {
                         self.written()?
@@ -186,6 +190,27 @@ impl Instance {
             args.push(id);
         }
         self.graph.add(Term { head: Head::Op(OpKey(op)), args }).ok()
+    }
+
+    /// What masks are made of, sometimes: positions where an operation takes marks, factors or biases, and the numbers
+    /// that choices leave out.
+    fn mask_part(&mut self, op: &str, place: Option<usize>) -> Option<Id> {
+        let marks = matches!((op, place), ("mask_with", Some(1)) | ("select" | "not", Some(0)));
+        let reals = matches!(
+            (op, place),
+            ("add_bias" | "pow", Some(1)) | ("dense", Some(0)) | ("matmul", Some(0)) | ("mul", Some(0 | 1))
+        );
+        match (op, place) {
+            // In one of the two places, the same all over.
+            ("select", Some(k @ (1 | 2))) if k == 1 + self.tokens % 2 && self.rng.chance(70) => {
+                let number = *self.rng.pick(&[f64::NEG_INFINITY, 0.0, 2.0]);
+                let ty = Type::tensor(self.dtype, Vec::new());
+                super::super::region::splat(&mut self.graph, number, &ty).ok()
+            }
+            _ if marks && self.rng.chance(40) => self.positional(None),
+            _ if reals && self.rng.chance(10) => self.positional(Some(op)),
+            _ => None,
+        }
     }
 
     fn absent(&mut self) -> Option<Id> {
@@ -355,9 +380,13 @@ impl Instance {
 
     /// An input with data.
     pub fn input(&mut self, dtype: DType, tensor: Tensor, positive: bool) -> Option<Id> {
+        self.input_at(dtype, tensor, positive, None)
+    }
+
+    fn input_at(&mut self, dtype: DType, tensor: Tensor, positive: bool, positions: Option<Positions>) -> Option<Id> {
         let ty = Type::Tensor(TensorType::new(dtype, tensor.shape.iter().map(|n| Dim::from(*n)).collect()));
         let inputs = Arc::make_mut(&mut self.graph.around.inputs);
-        let fact = InputFact { ty, positive, order: 0 };
+        let fact = InputFact { ty, positive, positions, order: 0 };
         let place = match self.early.pop().filter(|_| self.rng.chance(50)) {
             Some(place) => {
                 (inputs[place], self.data[place]) = (InputFact { order: place as u32, ..fact }, tensor);
@@ -370,6 +399,39 @@ impl Instance {
             }
         };
         self.graph.add(Term::leaf(Head::Input(place as u32))).ok()
+    }
+
+    /// A mask written as a comparison of positions: booleans or, for an operation on reals, biases, factors or distances.
+    fn positional(&mut self, real: Option<&str>) -> Option<Id> {
+        let (t, s) = (self.tokens, self.length());
+        let int = |n: i64| Attrs::new().with_name("align", "start").with_int("right", n);
+        let attrs = match self.rng.below(6) {
+            0 => int(-1),
+            1 => int(1).with_int("left", 1),
+            2 => Attrs::new().with_name("align", "start").with_int("left", 1),
+            3 => int(0).with_int("dilation", 2),
+            4 => int(0).with_int("block", 2),
+            _ => int(0),
+        };
+        let present = |i: usize, j: usize| {
+            let (i, j) = (i as i64, j as i64);
+            attrs.int("left").is_none_or(|l| j >= i - l)
+                && attrs.int("right").is_none_or(|r| j <= i + r)
+                && attrs.int("dilation").is_none_or(|d| (i - j).rem_euclid(d) == 0)
+                && attrs.int("block").is_none_or(|b| i / b == j / b)
+        };
+        let all: Vec<(usize, usize)> = (0..t * s).map(|n| (n / s, n % s)).collect();
+        let Some(op) = real else {
+            let marks = all.iter().map(|(i, j)| present(*i, *j)).collect();
+            return self.input_at(DType::Bool, Tensor::bools(&[t, s], marks), false, Some(Positions::True(attrs)));
+        };
+        let chosen = |yes: f64, no: f64| all.iter().map(|(i, j)| if present(*i, *j) { yes } else { no }).collect();
+        let (data, positions) = match self.rng.below(2) {
+            _ if op == "add_bias" => (chosen(0.0, f64::NEG_INFINITY), Positions::Zero(attrs.clone())),
+            0 => (chosen(1.0, 0.0), Positions::One(attrs.clone())),
+            _ => (all.iter().map(|(i, j)| *i as f64 - *j as f64).collect(), Positions::Behind),
+        };
+        self.input_at(self.dtype, Tensor::floats(&[t, s], data), false, Some(positions))
     }
 
     /// A call with only operands and attributes that are given.
