@@ -48,6 +48,11 @@ const GROUPS: &[Group] = &[
              %p = softmax_axis %t {axis = -1}\n%y = matmul %p, %v",
             "%u = mul %q, %c\n%kt = transpose %k {perm = [0, 2, 1]}\n%s = matmul %u, %kt\n\
              %p = softmax_axis %s {axis = -1}\n%y = matmul %p, %v",
+            "%s = matmul %q, %k {transpose_b}\n%t = mul %s, %c\n%m = reduce %t {op = max, axis = -1, keep}\n\
+             %d = sub %t, %m\n%e = exp %d\n%l = reduce %e {axis = -1, keep}\n%p = div %e, %l\n%y = matmul %p, %v",
+            "%s = matmul %k, %q {transpose_b}\n%t = mul %s, %c\n%p = softmax_axis %t {axis = 1}\n\
+             %y = matmul %p, %v {transpose_a}",
+            "%s = gram %q, %k {scale = 0.25}\n%e = map %s {fn = exp}\n%p = row_normalize %e\n%y = apply %p, %v",
         ],
     },
     // Causal linear attention.
@@ -59,6 +64,8 @@ const GROUPS: &[Group] = &[
             "%s = gram %k, %q\n%u = transpose %s\n%m = mask %u {right = 0}\n%y = apply %m, %v",
             "%s = gram %k, %q\n%m = mask %s {left = 0}\n%u = transpose %m\n%y = apply %u, %v",
             "%z = splat 0.0 : f32[2, T]\n%s = semiseparable %q, %k, %z\n%y = apply %s, %v",
+            "%i = iota {axis = 0} : i64[T, T]\n%j = iota {axis = 1} : i64[T, T]\n%b1 = le %j, %i\n\
+             %w = cast %b1 {to = f32}\n%s = matmul %q, %k {transpose_b}\n%t = mul %s, %w\n%y = matmul %t, %v",
         ],
     },
     Group {
@@ -107,6 +114,9 @@ const GROUPS: &[Group] = &[
         bodies: &[
             "%y = retention %q, %k, %v, %g",
             "%s = gram %q, %k\n%m = mask %s {causal}\n%w = decay %m, %g\n%y = apply %w, %v",
+            "%i = iota {axis = 0} : f32[T, 1]\n%j = iota {axis = 1} : f32[1, T]\n%d = sub %i, %j\n\
+             %r = reshape %g {shape = [2, 1, 1]}\n%n = pow %r, %d\n%o = dense %n\n%s = gram %q, %k\n\
+             %t = times %s, %o\n%m = mask %t {causal}\n%y = apply %m, %v",
             "%s = gram %q, %k {scale = 0.25}\n%m = mask %s {causal}\n%w = decay %m, %g\n%y = apply %w, %v",
             "%s = gram %q, %k\n%u = scale_by %s {by = 0.25}\n%m = mask %u {causal}\n%w = decay %m, %g\n%y = apply %w, %v",
         ],
@@ -119,6 +129,8 @@ const GROUPS: &[Group] = &[
             "%s = semiseparable %q, %k, %a\n%y = apply %s, %v",
             "%s = semiseparable %q, %k, %a\n%m = mask %s {causal}\n%y = apply %m, %v",
             "%u = reshape %a {shape = [2, T, 1]}\n%s = semiseparable %q, %k, %u\n%y = apply %s, %v",
+            "%s = cumsum %a {axis = 1}\n%n = neg %s\n%d = outer_sum %s, %n\n%e = map %d {fn = exp}\n\
+             %r = gram %q, %k\n%t = times %r, %e\n%m = mask %t {causal}\n%y = apply %m, %v",
         ],
     },
     // The delta rule.

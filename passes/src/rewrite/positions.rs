@@ -31,6 +31,9 @@ pub fn of(program: &Program, definitions: &[Option<usize>], value: ValueId) -> O
     let search = Search { program, definitions, left: Cell::new(STEPS) };
     let dtype = program.ty(value).as_tensor()?.dtype;
     let node = search.node(value)?;
+    if program.ty(value).dims().len() < 2 {
+        return None;
+    }
     if dtype == DType::Bool {
         return search.marked(value, false).map(Positions::True);
     }

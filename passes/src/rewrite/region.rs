@@ -99,9 +99,16 @@ pub fn find(program: &Program, node_limit: usize) -> Vec<Region> {
         .nodes
         .iter()
         .zip(&scores)
-        .map(|(n, is_score)| match role(program, n) {
-            Role::Barrier if *is_score => Role::Member,
-            role => role,
+        .map(|(n, is_score)| {
+            let role = role(program, n);
+            let member = role == Role::Member || (role == Role::Barrier && *is_score);
+            // What is known of positions is known of inputs.
+            let positional = || n.results.iter().any(|r| positions::of(program, &definitions, *r).is_some());
+            match member {
+                true if positional() => Role::Barrier,
+                true => Role::Member,
+                false => role,
+            }
         })
         .collect();
     let role_of = |v: ValueId| definitions[v.index()].map(|n| roles[n]);
@@ -233,7 +240,12 @@ fn region(
     }
     let names: Vec<&str> = nodes.iter().filter_map(|n| program.nodes[*n].op_name()).collect();
     let mixes = nodes.iter().any(|n| program.nodes[*n].results.iter().any(|r| program.ty(*r).as_mix().is_some()));
-    let worth = mixes || names.contains(&"lora") || names.iter().filter(|n| PRODUCTS.contains(n)).count() > 1;
+    let masked = || inputs.iter().any(|v| positions::of(program, definitions, *v).is_some());
+    let product = names.iter().any(|name| PRODUCTS.contains(name));
+    let worth = mixes
+        || (product && masked())
+        || names.contains(&"lora")
+        || names.iter().filter(|n| PRODUCTS.contains(n)).count() > 1;
     (worth && !roots.is_empty()).then(|| Region {
         nodes: nodes.into_iter().collect(),
         inputs,
