@@ -94,7 +94,7 @@ pub enum Stage {
 
 /// All stages before machine code, with costs reckoned for `machine`.
 pub fn compile(model: &Model, request: &Request, machine: &Machine) -> Result<Compilation, Error> {
-    if let Some(name) = request.force_form.as_ref().filter(|name| forms::CATALOGUE.iter().all(|(f, _)| f != name)) {
+    if let Some(name) = request.force_form.as_ref().filter(|name| !forms::known(name)) {
         return Err(Error::Usage(format!("--force-form {name}: no such form; `mixc forms` lists them")));
     }
     let mut program = model.program.clone();
@@ -119,7 +119,7 @@ pub fn compile(model: &Model, request: &Request, machine: &Machine) -> Result<Co
 /// How many tile programs of a form the lowered program runs.
 fn uses(program: &Program, settings: &lower::Settings, form: &str) -> usize {
     let Ok(lowered) = lower::lower(program, settings) else { return 0 };
-    let of_form = |action: &Action| matches!(action, Action::Run { form: f, .. } if f == form);
+    let of_form = |action: &Action| matches!(action, Action::Run { form: f, .. } if f == forms::family(form));
     lowered.steps.iter().filter(|s| of_form(&s.action)).count()
 }
 

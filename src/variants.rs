@@ -4,6 +4,7 @@ use crate::explain::SMALL_WORK;
 use crate::{Compilation, Error, Model, Request, Runner, Target};
 use mixc_ir::dim::DimValues;
 use mixc_ir::lowered::{Action, Phase};
+use mixc_passes::forms;
 
 /// A model with one form preferred.
 pub struct Variant {
@@ -34,7 +35,7 @@ pub fn variants(
     let mut seen = vec![text(chosen)];
     let own = forms_of(chosen);
     let mut all = vec![(own.first().cloned().unwrap_or_default(), true)];
-    let names = crate::forms().iter().map(|(name, _)| *name).filter(|name| !SMALL_WORK.contains(name));
+    let names = forms::askable().into_iter().filter(|name| !SMALL_WORK.contains(name));
     all.extend(names.map(|name| (name.to_string(), false)));
     let mut found = Vec::new();
     for (form, is_chosen) in all {
@@ -43,7 +44,7 @@ pub fn variants(
         if !is_chosen {
             let stages = model.stages(target, &asked)?;
             let program = text(&stages);
-            if !forms_of(&stages).contains(&form) || seen.contains(&program) {
+            if !forms_of(&stages).iter().any(|f| f == forms::family(&form)) || seen.contains(&program) {
                 continue;
             }
             seen.push(program);
@@ -53,6 +54,7 @@ pub fn variants(
             return Err(Error::Usage("--target ref has no forms".into()));
         };
         let (predicted_ms, bytes) = reckoned(stages, dims, threads)?;
+        let form = forms::family(&form).to_string();
         found.push(Variant { form, forms: forms_of(stages), predicted_ms, bytes, chosen: is_chosen, runner });
     }
     Ok(found)

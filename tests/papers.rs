@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("chimera", 515, &["scan_2d"]),
     ("fnet", 512, &["fourier"]),
-    ("gated_deltanet", 2048, &["chunked_delta"]),
+    ("gated_deltanet", 2048, &["triangular_inverse"]),
     ("hip", 4096, &["tree_top_k", "block_sparse"]),
     ("m2", 3, &["monarch"]),
     ("m2_bert", 8192, &["fft_conv", "block_diagonal"]),
@@ -18,7 +18,7 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("mlp_mixer", 196, &["dense"]),
     ("moe_ot", 515, &["top_k", "gemm"]),
     ("pgn", 515, &["gemm"]),
-    ("rwkv", 2048, &["softmax_scan"]),
+    ("rwkv", 2048, &["recurrent_scan"]),
     ("s4_ptd", 8192, &["fft_conv"]),
     ("s4d", 8192, &["fft_conv"]),
     ("s_mamba", 321, &["recurrent_scan"]),

@@ -135,7 +135,7 @@ const GROUPS: &[Group] = &[
     },
     // The delta rule.
     Group {
-        forms: &["chunked_delta", "chunked_scan"],
+        forms: &["triangular_inverse", "chunked_scan"],
         bodies: &[
             "%y = delta_rule %q, %k, %v, %b",
             "%d = diagonal %b\n%s = gram %k, %k\n%m = mask %s {right = -1}\n%w = compose %d, %m\n\

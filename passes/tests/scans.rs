@@ -95,7 +95,7 @@ fn the_delta_rule_in_chunks() {
              ({dtype}[{batch}T, {p}], {beside}[{batch}{r}, {p}]) {{\n  \
              %y, %t = delta_rule %q, %k, %v, %beta, {operand}, %s {{state}}\n  return %y, %t\n}}\n"
         );
-        for form in ["chunked_delta", "triangular_inverse"] {
+        for form in ["triangular_inverse.chunks", "triangular_inverse.substitution"] {
             agrees(&text, tokens, form, &mut random);
         }
     }
@@ -163,7 +163,7 @@ fn softmax_of_rows_columns_and_distances() {
                  %e = outer_sum %u, %k\n{operator}  %m = softmax %p\n  %y = apply %m, %v{flag}\n  return %y\n}}\n",
                 heads = batch.split(", ").nth(1).unwrap(),
             );
-            agrees(&text, tokens, "softmax_scan", &mut random);
+            agrees(&text, tokens, "recurrent_scan", &mut random);
         }
     }
 }
@@ -183,7 +183,7 @@ fn other_softmaxes_are_no_scans() {
         );
         let program = mixc_ir::verify::check(&text).unwrap_or_else(|d| panic!("{d:?}\n{text}"));
         let values = program.dims.iter().map(|d| (d.name.clone(), 37)).collect();
-        assert!(!has(&lowered(&program, &values, "softmax_scan"), "softmax_scan"), "{text}");
+        assert!(!has(&lowered(&program, &values, "recurrent_scan"), "recurrent_scan"), "{text}");
         agrees(&text, 37, "flash", &mut random);
     }
 }

@@ -37,22 +37,25 @@ pub fn apply(
     let batch = shape[..shape.len() - 2].to_vec();
     let apply = Apply { mix: mix.clone(), x, channelwise, batch };
     let mut fits: Vec<&ApplyForm> = APPLY_FORMS.iter().copied().filter(|f| (f.applies)(cx, &apply)).collect();
-    let wanted = cx.settings.force_form.as_ref().and_then(|name| fits.iter().position(|f| f.name == name.as_str()));
+    let asked = |f: &&ApplyForm| cx.settings.force_form.as_deref().is_some_and(|n| n == f.name || n == f.family());
+    let wanted = fits.iter().any(asked);
+    if wanted {
+        fits.retain(asked);
+    }
     // Elements of a product of factors are made from the factors: the matrix of them is never cheaper by more than the
     // start of a program, and is made only when it is asked for.
-    if wanted.is_none() && [&monarch::FORM, &walsh_hadamard::FORM].iter().any(|f| (f.applies)(cx, &apply)) {
+    if !wanted && [&monarch::FORM, &walsh_hadamard::FORM].iter().any(|f| (f.applies)(cx, &apply)) {
         fits.retain(|f| f.name != dense::FORM.name);
     }
-    match (wanted, fits.as_slice()) {
-        (Some(k), _) => (fits[k].open)(cx, &apply, shape, dtype),
-        (None, []) => {
+    match fits.as_slice() {
+        [] => {
             // Not a matrix of elements in a way that some form knows: make it one.
             let plain = crate::lower::materialise(cx, mix)?;
             let apply = Apply { mix: plain, ..apply };
             (dense::FORM.open)(cx, &apply, shape, dtype)
         }
-        (None, [one]) => (one.open)(cx, &apply, shape, dtype),
-        (None, several) => {
+        [one] => (one.open)(cx, &apply, shape, dtype),
+        several => {
             let best = cheapest(cx, several, &apply, shape, dtype);
             (several[best].open)(cx, &apply, shape, dtype)
         }
@@ -83,7 +86,7 @@ fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[
     let best = order.first().copied().unwrap_or(0);
     for k in order {
         let (seconds, bytes) = tried[k].unwrap_or_default();
-        cx.consider(Candidate { site: String::new(), form: forms[k].name, seconds, bytes, chosen: k == best });
+        cx.consider(Candidate { site: String::new(), form: forms[k].family(), seconds, bytes, chosen: k == best });
     }
     best
 }

@@ -18,7 +18,7 @@ use mixc_ir::tile::TileType;
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
-    name: "chunked_delta",
+    name: "triangular_inverse.chunks",
     applies: |cx, a| !a.channelwise && inverted(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(ChunkedDelta { apply: apply.clone() }, dtype, shape.to_vec())),
 };
@@ -41,7 +41,7 @@ struct ChunkedDelta {
 
 impl Write for ChunkedDelta {
     fn form(&self) -> &'static str {
-        "chunked_delta"
+        FORM.family()
     }
 
     fn reads(&self) -> Vec<BufferId> {

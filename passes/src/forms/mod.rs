@@ -168,12 +168,38 @@ pub struct Apply {
 
 /// A way to compute an [`Apply`].
 pub struct ApplyForm {
-    /// Name in the catalogue.
+    /// Name in the catalogue; of several forms under one name with a word of its own after a dot.
     pub name: &'static str,
     /// Whether it computes this application, exactly.
     pub applies: fn(&Context<'_>, &Apply) -> bool,
     /// The producer.
     pub open: fn(&mut Context<'_>, &Apply, &[Dim], DType) -> Result<Producer, Failure>,
+}
+
+impl ApplyForm {
+    /// The name in the catalogue.
+    pub fn family(&self) -> &'static str {
+        family(self.name)
+    }
+}
+
+/// A form's name in the catalogue.
+pub fn family(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(family, _)| family)
+}
+
+/// The names by which forms can be asked for, those of the catalogue and of every form under one.
+pub fn known(name: &str) -> bool {
+    CATALOGUE.iter().any(|(n, _)| *n == name) || APPLY_FORMS.iter().any(|f| f.name == name)
+}
+
+/// What can be asked for, each once: the names of the catalogue, or those of the forms under them.
+pub fn askable() -> Vec<&'static str> {
+    let under = |name: &str| -> Vec<&'static str> {
+        APPLY_FORMS.iter().map(|f| f.name).filter(|n| *n != name && family(n) == name).collect()
+    };
+    let of = |(name, _): &(&'static str, &str)| if under(name).is_empty() { vec![*name] } else { under(name) };
+    CATALOGUE.iter().flat_map(of).collect()
 }
 
 /// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
@@ -236,10 +262,9 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("linear", "one inner product from the right, Q (K^T V): the sum over keys first, in one program"),
     ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
     ("parallel_scan", "a chunked scan over parts of the tokens at once, joined by the states between them"),
-    ("recurrent_scan", "a semiseparable operator as a recurrence over a state, token after token"),
     (
-        "chunked_delta",
-        "the inverse of a triangular semiseparable operator by chunks: a system within one, a state between",
+        "recurrent_scan",
+        "a semiseparable operator, or a softmax of terms of rows, columns and distances, as a recurrence over a state",
     ),
     ("split_keys", "softmax attention by parts of the keys at once, merged by their maxima: few queries, many keys"),
     (
@@ -247,9 +272,11 @@ pub static CATALOGUE: &[(&str, &str)] = &[
         "softmax attention of wide heads: scores summed over blocks of features and stored, then blocks of outputs",
     ),
     ("block_sparse", "softmax attention over the key blocks that a list names for every block of rows"),
-    ("softmax_scan", "softmax of sums of terms of rows, columns and distances as a recurrence, token after token"),
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
-    ("triangular_inverse", "the inverse of a lower triangular operator by forward substitution over blocks"),
+    (
+        "triangular_inverse",
+        "the inverse of a lower triangular operator by chunks with a state between, or by substitution over blocks",
+    ),
     ("top_k", "the k greatest of every row by a threshold"),
     ("tree_top_k", "the keys that a search down a tree keeps for every block of rows, round after round"),
     ("direct_conv", "a shift-invariant operator by its sum over lags"),

@@ -18,7 +18,7 @@ use mixc_ir::tile::{Extent, TileType};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
-    name: "softmax_scan",
+    name: "recurrent_scan",
     applies: |_, a| matches!(a.mix.row_step, RowStep::Softmax { sink: None }) && separate(&a.mix).is_some(),
     open: |cx, apply, shape, dtype| match separate(&apply.mix) {
         Some(parts) => Ok(open(SoftmaxScan { apply: apply.clone(), parts }, dtype, shape.to_vec())),
@@ -41,7 +41,7 @@ struct SoftmaxScan {
 
 impl Write for SoftmaxScan {
     fn form(&self) -> &'static str {
-        "softmax_scan"
+        FORM.family()
     }
 
     fn reads(&self) -> Vec<BufferId> {

@@ -16,7 +16,7 @@ use mixc_ir::tile::{Extent, TileType};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
-    name: "triangular_inverse",
+    name: "triangular_inverse.substitution",
     applies: |_, a| matches!(a.mix.special, Some(Special::Inverse(_))) && !a.channelwise,
     open: |cx, apply, shape, dtype| {
         let Some(Special::Inverse(inner)) = &apply.mix.special else {
@@ -41,7 +41,7 @@ struct Substitution {
 
 impl Write for Substitution {
     fn form(&self) -> &'static str {
-        "triangular_inverse"
+        FORM.family()
     }
 
     fn reads(&self) -> Vec<BufferId> {
@@ -130,7 +130,7 @@ fn solve(cx: &mut Context<'_>, lower: &Mix, x: &Lambda, out: &[Dim], shape: &[Di
             vec![]
         },
     );
-    s.finish(cx, "triangular_inverse")?;
+    s.finish(cx, FORM.family())?;
     Ok(buffer)
 }
 

@@ -73,7 +73,7 @@ pub fn shape_of(program: &Program, v: ValueId, values: &DimValues) -> Vec<usize>
 
 #[allow(dead_code, reason = "not every test of a form needs it")]
 pub fn has(lowered: &Lowered, name: &str) -> bool {
-    lowered.steps.iter().any(|s| matches!(&s.action, Action::Run { form, .. } if form == name))
+    lowered.steps.iter().any(|s| matches!(&s.action, Action::Run { form, .. } if form == forms::family(name)))
 }
 
 /// Runs a program in which every dim is `tokens` in a form and compares it with the reference.
