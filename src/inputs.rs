@@ -5,9 +5,10 @@ use mixc_ir::dim::{Dim, DimValues};
 use mixc_ir::dtype::DType;
 use mixc_ir::program::{Program, ValueId};
 use mixc_ir::tensor::{Blob, Tensor};
+use std::io::Write;
 use std::path::Path;
 
-/// Reads the parameters from a safetensors file; tensors of other names are ignored.
+/// Reads the parameters from a safetensors file (`-` is standard input); tensors of other names are ignored.
 pub fn read(program: &Program, path: &Path) -> Result<Vec<Blob>, Error> {
     let file = crate::weights::WeightFiles::open(&[path.to_path_buf()])?;
     let mut inputs = Vec::new();
@@ -31,10 +32,15 @@ pub fn read(program: &Program, path: &Path) -> Result<Vec<Blob>, Error> {
     Err(Error::Usage(format!("{} has no tensor {}", path.display(), missing.join(", "))))
 }
 
-/// Writes results as `out0`, `out1`, ...
+/// Writes results as `out0`, `out1`, ...; to standard output for `-`.
 pub fn write(results: &[Blob], path: &Path) -> Result<(), Error> {
     let names: Vec<String> = (0..results.len()).map(|k| format!("out{k}")).collect();
-    std::fs::write(path, safetensors(&names, results)).map_err(|e| Error::io(path, e))
+    let bytes = safetensors(&names, results);
+    let written = match path == Path::new("-") {
+        true => std::io::stdout().lock().write_all(&bytes),
+        false => std::fs::write(path, bytes),
+    };
+    written.map_err(|e| Error::io(path, e))
 }
 
 /// Tensors in the safetensors format: the header's length, the header, the data.

@@ -24,14 +24,11 @@ impl Target {
             "cpu" => Target::parse("native"),
             _ if name == "cuda" || name.starts_with("cuda:") => match CudaTarget::from_name(name) {
                 Some(target) => Ok(Target::Cuda(target)),
-                None => {
-                    let known = ARCHITECTURES.map(|a| format!("cuda:{a}")).join(", ");
-                    Err(Error::Usage(format!("unknown target `{name}`; known are cuda, cuda:emu, {known}")))
-                }
+                None => Err(Error::Usage(format!("unknown target `{name}`; known are {}", cuda_names()))),
             },
             _ => match cpu::Target::from_name(name) {
                 Ok(t) => Ok(Target::Cpu(Box::new(t))),
-                Err(e @ cpu::TargetError::Unknown(_)) => Err(Error::Usage(format!("{e}, cpu, ref"))),
+                Err(e @ cpu::TargetError::Unknown(_)) => Err(Error::Usage(format!("{e}, cpu, ref, {}", cuda_names()))),
                 Err(e) => Err(Error::Unavailable(e.to_string())),
             },
         }
@@ -50,4 +47,9 @@ impl Target {
     pub fn native() -> Result<Target, Error> {
         Target::parse("native")
     }
+}
+
+/// The names of GPU targets, as messages list them.
+fn cuda_names() -> String {
+    format!("cuda, cuda:emu, {}", ARCHITECTURES.map(|a| format!("cuda:{a}")).join(", "))
 }

@@ -1,13 +1,14 @@
 //! Weight files on disk, mapped into memory.
 
 use crate::Error;
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 use mixc_ir::diag::Diagnostic;
 use mixc_ir::program::Program;
 use mixc_ir::tensor::Blob;
 use mixc_ir::weights::{Weights, check};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// Opened weight files.
@@ -81,10 +82,23 @@ impl WeightFiles {
 }
 
 fn map(path: &Path) -> Result<Mmap, Error> {
+    if path == Path::new("-") {
+        return standard_input().map_err(|e| Error::io(path, e));
+    }
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     // SAFETY: the mapping is read only. A file that another process truncates meanwhile would fault; weights are not
     // written while a model loads, as with every program that maps them.
     unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
+}
+
+/// What standard input holds, as a mapping like those of files.
+fn standard_input() -> std::io::Result<Mmap> {
+    let mut bytes = Vec::new();
+    std::io::stdin().lock().read_to_end(&mut bytes)?;
+    // No mapping is empty; a file of one zero is as little a safetensors file as an empty one.
+    let mut copy = MmapMut::map_anon(bytes.len().max(1))?;
+    copy[..bytes.len()].copy_from_slice(&bytes);
+    copy.make_read_only()
 }
 
 /// The files that an index names, beside it.

@@ -3,6 +3,7 @@
 use super::{Format, output};
 use clap::Args;
 use mixc::Error;
+use mixc::ir::diag::Diagnostic;
 use std::path::PathBuf;
 
 /// Arguments.
@@ -23,8 +24,15 @@ pub fn run(c: &Check) -> Result<(), Error> {
     for file in &c.files {
         let checked = output::read_text(file).and_then(|text| mixc::check(&text, &output::display_name(file)));
         if let Err(e) = checked {
-            if let Error::Rejected { file, source, diagnostics } = &e {
-                findings.extend(mixc::ir::text::report::entries(file, source, diagnostics));
+            match &e {
+                Error::Rejected { file, source, diagnostics } => {
+                    findings.extend(mixc::ir::text::report::entries(file, source, diagnostics));
+                }
+                // A file that cannot be read has no place to point at.
+                other => {
+                    let unread = [Diagnostic::global("E0000", other.to_string())];
+                    findings.extend(mixc::ir::text::report::entries(&output::display_name(file), "", &unread));
+                }
             }
             failed.push(e);
         }

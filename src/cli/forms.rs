@@ -24,9 +24,15 @@ pub fn run(c: &Forms) -> Result<(), Error> {
 }
 
 fn one(name: &str, format: Format) -> Result<(), Error> {
+    // An operator and the algorithm for it may have one name.
+    let form = mixc::forms().iter().find(|(f, _)| *f == name);
     if let Some(op) = mixc::ir::ops::find(name) {
         if format == Format::Json {
-            println!("{}", describe(op));
+            let mut value = describe(op);
+            if let Some((form, doc)) = form {
+                value["form"] = serde_json::json!({ "form": form, "doc": doc });
+            }
+            println!("{value}");
             return Ok(());
         }
         println!("{} {}{}\n", op.name, op.signature(), attrs(op));
@@ -35,9 +41,12 @@ fn one(name: &str, format: Format) -> Result<(), Error> {
             println!("  {{{}}}  {}", a.name, a.doc);
         }
         println!("\n{}", op.example.trim_end());
+        if let Some((form, doc)) = form {
+            println!("\nform {form}: {doc}");
+        }
         return Ok(());
     }
-    if let Some((form, doc)) = mixc::forms().iter().find(|(f, _)| *f == name) {
+    if let Some((form, doc)) = form {
         match format {
             Format::Json => println!("{}", serde_json::json!({ "form": form, "doc": doc })),
             _ => println!("{form}: {doc}"),

@@ -22,7 +22,8 @@ pub fn run(c: &Info) -> Result<(), Error> {
         .chain(["ref", "cuda", "cuda:emu"])
         .map(|n| (n.to_string(), mixc::runs_here(n).err().map(|e| e.to_string())))
         .collect();
-    let cuda = mixc::runs_here("cuda").err().map(|e| e.to_string());
+    // Asked once, before the emulator takes the driver's place.
+    let cuda = targets.iter().find(|(n, _)| n == "cuda").and_then(|(_, why)| why.clone());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     if c.format == Format::Json {
         let targets: Vec<_> = targets

@@ -1,19 +1,20 @@
 //! `mixc run`.
 
-use super::{Common, Compiling};
+use super::{Common, Compiling, Format};
 use clap::Args;
 use mixc::{Blob, Error, Target};
-use std::path::PathBuf;
+use serde_json::json;
+use std::path::{Path, PathBuf};
 
 /// Arguments.
 #[derive(Args, Debug)]
 pub struct Run {
     /// The model (`-` is standard input)
     file: PathBuf,
-    /// Inputs by the parameters' names, safetensors
+    /// Inputs by the parameters' names, safetensors (`-` is standard input)
     #[arg(long, value_name = "FILE")]
     inputs: Option<PathBuf>,
-    /// Where results go, as out0, out1, ... (safetensors)
+    /// Where results go, as out0, out1, ... (safetensors; `-` is standard output)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Random inputs from this seed
@@ -51,19 +52,33 @@ pub fn run(c: &Run, common: Common) -> Result<(), Error> {
     let runner = runner?;
     let (results, run_ms) = mixc::measure::once(|| runner.run(&inputs, c.threads));
     let results = results?;
+    let json = c.compiling.format == Format::Json;
     if let Some(path) = &c.output {
         mixc::inputs::write(&results, path)?;
-    } else {
+    } else if !json {
         for (k, r) in results.iter().enumerate() {
             println!("out{k}: {}{:?} {}", r.dtype, r.shape, head(r));
         }
     }
-    if !common.quiet {
+    let checked = c.check.then(|| runner.check(&model, &inputs, &results));
+    if json && c.output.as_deref() != Some(Path::new("-")) {
+        let outputs: Vec<_> = results
+            .iter()
+            .enumerate()
+            .map(|(k, r)| json!({ "name": format!("out{k}"), "dtype": r.dtype.name(), "shape": r.shape, "head": first(r) }))
+            .collect();
+        let difference = checked.as_ref().and_then(|worst| worst.as_ref().ok());
+        let value = json!({
+            "model": model.program.name, "target": c.compiling.target, "outputs": outputs,
+            "compile_ms": compile_ms, "run_ms": run_ms, "difference": difference,
+        });
+        println!("{value}");
+    } else if !common.quiet {
         eprintln!("compiled in {compile_ms:.1} ms, ran in {run_ms:.3} ms");
     }
-    if c.check {
-        let worst = runner.check(&model, &inputs, &results)?;
-        if !common.quiet {
+    if let Some(worst) = checked {
+        let worst = worst?;
+        if !common.quiet && !json {
             match runner.approximations().as_slice() {
                 [] => eprintln!("agrees with the reference: largest difference {worst:.1e} of the largest value"),
                 names => eprintln!(
@@ -76,12 +91,18 @@ pub fn run(c: &Run, common: Common) -> Result<(), Error> {
     Ok(())
 }
 
+/// Numbers of a result that are shown.
+const SHOWN: usize = 6;
+
 /// The first numbers of a tensor.
+fn first(b: &Blob) -> Vec<f64> {
+    b.to_f64().into_iter().take(SHOWN).collect()
+}
+
+/// As [`first`], as text.
 fn head(b: &Blob) -> String {
-    const SHOWN: usize = 6;
-    let values = b.to_f64();
-    let mut shown: Vec<String> = values.iter().take(SHOWN).map(|x| format!("{x:.6}")).collect();
-    if values.len() > SHOWN {
+    let mut shown: Vec<String> = first(b).iter().map(|x| format!("{x:.6}")).collect();
+    if b.shape.iter().product::<usize>() > SHOWN {
         shown.push("...".into());
     }
     format!("[{}]", shown.join(", "))

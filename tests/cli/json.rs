@@ -117,3 +117,19 @@ fn the_catalogue_is_readable_by_programs() {
     let one = mixc(dir.path(), &["forms", "gram", "--format", "json"]).with(0).json();
     has(&one, &[("name", TEXT), ("doc", TEXT), ("operands", LIST), ("attrs", LIST), ("example", TEXT)]);
 }
+
+#[test]
+fn files_that_cannot_be_read_are_findings() {
+    let dir = workplace();
+    let value = mixc(dir.path(), &["check", "attention.ir", "nosuch.ir", "--format", "json"]).with(1).json();
+    assert_eq!(value["errors"][0]["file"], "nosuch.ir", "{value}");
+}
+
+#[test]
+fn an_operator_and_a_form_of_one_name_are_both_shown() {
+    let dir = workplace();
+    let value = mixc(dir.path(), &["forms", "block_diagonal", "--format", "json"]).with(0).json();
+    assert_eq!((&value["name"], &value["form"]["form"]), (&"block_diagonal".into(), &"block_diagonal".into()));
+    let text = mixc(dir.path(), &["forms", "monarch"]).with(0).out;
+    assert!(text.contains("form monarch: "), "{text}");
+}

@@ -1,6 +1,6 @@
 //! `run`: inputs in, results out, and what is said when they do not fit.
 
-use super::{ATTENTION, mixc, workplace, write};
+use super::{ATTENTION, command, mixc, mixc_reads, workplace, write};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use std::path::Path;
 
@@ -134,4 +134,47 @@ fn weights_are_checked_against_the_program() {
     tensors(dir.path(), "zeros.safetensors", &[("layer.w", &[2, 4], 0.0)]);
     let zeros = mixc(dir.path(), &["run", "model.ir", "--random", "1", "--weights", "zeros.safetensors"]).with(0);
     assert!(zeros.out.starts_with("out0: f32[3, 2] [0.000000, 0.000000,"), "{}", zeros.out);
+}
+
+#[test]
+fn tensors_come_from_standard_input_and_go_to_standard_output() {
+    let dir = workplace();
+    let shape: &[usize] = &[2, 5, 8];
+    tensors(dir.path(), "in.safetensors", &[("q", shape, 1.0), ("k", shape, 1.0), ("v", shape, 3.0)]);
+    let input = std::fs::read(dir.path().join("in.safetensors")).expect("it was written");
+    mixc_reads(dir.path(), &input, &["run", "attention.ir", "--inputs", "-", "--output", "o.safetensors"])
+        .with(0)
+        .silent();
+    let output = command(dir.path(), &["run", "attention.ir", "--inputs", "in.safetensors", "--output", "-"])
+        .output()
+        .expect("the binary runs");
+    assert_eq!(output.stdout, std::fs::read(dir.path().join("o.safetensors")).expect("the results are there"));
+    assert!(!dir.path().join("-").exists());
+    mixc_reads(dir.path(), b"", &["run", "attention.ir", "--inputs", "-"]).with(1).silent();
+}
+
+#[test]
+fn results_are_printed_for_programs_too() {
+    let dir = workplace();
+    let arguments = ["run", "attention.ir", "--random", "1", "--shape", "T=7", "--check", "--format", "json"];
+    let value = mixc(dir.path(), &arguments).with(0).json();
+    assert_eq!(value["outputs"][0]["name"], "out0");
+    assert_eq!(value["outputs"][0]["shape"], serde_json::json!([2, 7, 8]));
+    assert!(value["difference"].as_f64().is_some_and(|d| d < 1e-5), "{value}");
+}
+
+#[test]
+fn a_dim_follows_from_a_multiple_of_it() {
+    let dir = workplace();
+    write(
+        dir.path(),
+        "m.ir",
+        "dim T = 0..64\nfunc @main(%x: f32[6*T, 3]) -> f32[6*T, 3] {\n  %y = relu %x\n  return %y\n}\n",
+    );
+    for (t, shape) in [("T=0", "[0, 3]"), ("T=7", "[42, 3]")] {
+        let ended = mixc(dir.path(), &["run", "m.ir", "--random", "1", "--shape", t, "--check"]).with(0);
+        assert!(ended.out.contains(shape), "{ended:#?}");
+    }
+    tensors(dir.path(), "odd.safetensors", &[("x", &[7, 3][..], 1.0)]);
+    mixc(dir.path(), &["run", "m.ir", "--inputs", "odd.safetensors"]).with(2).says("cannot be 7").silent();
 }
