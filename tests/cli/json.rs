@@ -123,6 +123,7 @@ fn files_that_cannot_be_read_are_findings() {
     let dir = workplace();
     let value = mixc(dir.path(), &["check", "attention.ir", "nosuch.ir", "--format", "json"]).with(1).json();
     assert_eq!(value["errors"][0]["file"], "nosuch.ir", "{value}");
+    assert_eq!(value["errors"][0]["code"], "E0000", "{value}");
 }
 
 #[test]

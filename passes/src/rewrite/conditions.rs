@@ -104,6 +104,8 @@ const TABLE: &[(&str, Function)] = &[
     ("decay_column_shape", decay_column_shape),
     ("decay_shape", decay_shape),
     ("token_column", token_column),
+    ("wide_number", wide_number),
+    ("element_type", element_type),
     ("lora_factor", lora_factor),
     ("negated_int", |_, a| Some(Outcome::Attr(Some(AttrValue::Dim(Dim::constant(-int(a, 0)?)))))),
     ("negative_int", |_, a| holds(int(a, 0).is_some_and(|n| n < 0))),
@@ -329,13 +331,21 @@ fn decay_shape(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
     }
 }
 
-/// The type of a column with a number for every token of q `[.., T, r]`.
+/// The type of a column with the number of every token of q `[.., T, r]`, wide enough that they are exact at any length.
 fn token_column(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
     let q = tensor(a, 0)?;
     let tokens = q.shape.iter().rev().nth(1)?.clone();
-    // Whole numbers up to any length have to be exact.
-    let wide = !q.dtype.is_half();
-    wide.then(|| Outcome::Written(Type::tensor(q.dtype, vec![tokens, Dim::constant(1)])))
+    Some(Outcome::Written(Type::tensor(q.dtype.accumulator(), vec![tokens, Dim::constant(1)])))
+}
+
+/// `(x, ?q)`: a constant of the type that sums of q have.
+fn wide_number(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    Some(Outcome::Constant(number(a, 0)?, Type::tensor(tensor(a, 1)?.dtype.accumulator(), Vec::new())))
+}
+
+/// The element type of a tensor, as an attribute.
+fn element_type(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    Some(Outcome::Attr(Some(AttrValue::Name(tensor(a, 0)?.dtype.name().into()))))
 }
 
 /// `(?alpha, ?a)`: alpha / r for a `[r, D]`.
