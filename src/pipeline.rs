@@ -100,7 +100,7 @@ pub fn compile(model: &Model, request: &Request, machine: &Machine) -> Result<Co
     let mut program = model.program.clone();
     shapes::narrow(&mut program, &request.shapes)?;
     let typical = shapes::typical(&program, &request.shapes);
-    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name));
+    let expanded = rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name) || rewrite::is_seen_whole(op));
     let settings =
         lower::Settings { typical: typical.clone(), machine: machine.clone(), force_form: request.force_form.clone() };
     let cost = |candidate: &Program| lower::lower(candidate, &settings).ok().map(|l| forms::cost(&l, &settings));

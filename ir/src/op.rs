@@ -52,7 +52,30 @@ pub enum Law {
     Causal,
     /// Evaluating a prefix, then the rest from the carried state, gives the whole (`{state}` and the state operand).
     Streams,
+    /// The result holds taps, its last axis lags: the causal filter with these taps over as many tokens, `toeplitz` of it,
+    /// is the operator that the function builds, a recurrence.
+    Recurs(Build),
+    /// Where the operands are alike at all tokens, of which there is at least one, this operator is the causal filter
+    /// that the function builds.
+    ShiftInvariant(Build),
 }
+
+/// A function that builds what equals a call, given what [`Op::expand`] is given.
+#[derive(Clone, Copy)]
+pub struct Build(pub fn(&mut Builder, &Call<'_>) -> Result<ValueId, Vec<Fault>>);
+
+impl std::fmt::Debug for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Build")
+    }
+}
+
+impl PartialEq for Build {
+    fn eq(&self, other: &Build) -> bool {
+        std::ptr::fn_addr_eq(self.0, other.0)
+    }
+}
+impl Eq for Build {}
 
 /// What an operation computes, in f64.
 #[derive(Clone, Copy)]

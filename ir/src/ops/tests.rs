@@ -1,6 +1,8 @@
 //! What holds of every operation: its example runs, and it keeps the laws that it declares.
 
 use super::all;
+mod building;
+
 use crate::attr::Attrs;
 use crate::dim::{Dim, DimValues};
 use crate::expr::{Kind, Scalar};
@@ -347,6 +349,8 @@ fn every_operation_keeps_its_laws() {
                 Law::LinearIn(k) => linear(op, *k),
                 Law::Causal => causal(op, op.example),
                 Law::Streams => streams(op),
+                Law::Recurs(build) => building::recurs(op, *build),
+                Law::ShiftInvariant(build) => building::shift_invariant(op, *build),
             };
             if let Err(e) = kept {
                 failures.push(format!("{} {law:?}: {e}", op.name));

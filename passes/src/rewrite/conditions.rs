@@ -125,6 +125,7 @@ const TABLE: &[(&str, Function)] = &[
     ("pair_reversed", products::pair_reversed),
     ("pairs", products::pairs),
     ("rows_of_number", products::rows_of_number),
+    ("time_invariant", time_invariant),
     ("allowed", allowed),
     ("allowed_or", allowed_or),
     ("searchable", searchable),
@@ -414,6 +415,20 @@ fn last_axis(_: &Surroundings, a: &[Argument]) -> Option<Outcome> {
         _ => int(a, 1)?,
     };
     holds(axis == -1 || axis == rank - 1)
+}
+
+/// `(?c, ?b, ?a)`: what a semiseparable operator is made of is alike at all tokens, of which there is at least one.
+fn time_invariant(around: &Surroundings, a: &[Argument]) -> Option<Outcome> {
+    let rank = tensor(a, 0)?.rank();
+    let alike = |k: usize| {
+        let v = value(a, k)?;
+        // Decays may have no axis over states.
+        let axis = if k < 2 || v.ty.dims().len() == rank { 1 } else { 0 };
+        (v.alike >> axis & 1 == 1).then_some(())
+    };
+    (0..3).try_for_each(alike)?;
+    let tokens = &tensor(a, 0)?.shape[rank.checked_sub(2)?];
+    holds(tokens.bounds(&around.bounds).is_ok_and(|(low, _)| low >= 1))
 }
 
 /// `allowed(name, parameter)`: the parameter of an approximation that the user allows.

@@ -1,5 +1,6 @@
 //! What is known of every class: types by the operations' own rules, structure and support of operators, constants.
 
+use super::alike::{self, Axes};
 use super::positions::Positions;
 use super::term::{Head, Term, Written};
 use egg::Id;
@@ -27,6 +28,8 @@ pub struct ValueFact {
     pub positive: bool,
     /// Which positions it marks, of an input that is a mask.
     pub positions: Option<Positions>,
+    /// Axes along which all elements are alike, as [`super::alike`] counts them.
+    pub alike: Axes,
 }
 
 /// What is known of a node.
@@ -80,6 +83,8 @@ pub struct InputFact {
     pub positions: Option<Positions>,
     /// Its rank in an order of the inputs that spellings, and regions that differ in names, share.
     pub order: u32,
+    /// Axes along which all elements are alike.
+    pub alike: Axes,
 }
 
 /// What types depend on besides the terms.
@@ -96,20 +101,24 @@ pub struct Surroundings {
 /// The fact of `term`, whose arguments' facts are looked up by `fact`; in types and supports, an argument is the value
 /// of its id's number. The error says what the type rule found.
 pub fn infer<'a>(around: &Surroundings, term: &Term, fact: &dyn Fn(Id) -> &'a Fact) -> Result<Fact, String> {
-    let plain =
-        |ty: Type| ValueFact { ty, structure: None, splat: None, input: None, positive: false, positions: None };
+    let plain = |ty: Type| {
+        let alike = alike::trivially(&ty);
+        ValueFact { ty, structure: None, splat: None, input: None, positive: false, positions: None, alike }
+    };
     match &term.head {
         Head::Attr(value) => Ok(Fact::Attr(value.clone())),
         Head::Written(ty) => Ok(Fact::Written(ty.clone())),
         Head::Absent => Ok(Fact::Absent),
         Head::Input(k) => {
             let input = around.inputs.get(*k as usize).ok_or_else(|| format!("no input {k}"))?;
-            let (positive, positions) = (input.positive, input.positions.clone());
-            Ok(Fact::Value(ValueFact { input: Some(input.order), positive, positions, ..plain(input.ty.clone()) }))
+            let plain = plain(input.ty.clone());
+            let (positive, positions, alike) = (input.positive, input.positions.clone(), input.alike | plain.alike);
+            Ok(Fact::Value(ValueFact { input: Some(input.order), positive, positions, alike, ..plain }))
         }
         Head::Splat(x) => match term.args.first().map(|&id| fact(id)) {
             Some(Fact::Written(ty)) => {
-                Ok(Fact::Value(ValueFact { splat: Some(x.0), positive: x.0 > 0.0, ..plain(ty.to_type()) }))
+                let alike = Axes::MAX;
+                Ok(Fact::Value(ValueFact { splat: Some(x.0), positive: x.0 > 0.0, alike, ..plain(ty.to_type()) }))
             }
             other => Err(format!("a constant of type {other:?}")),
         },
@@ -161,7 +170,10 @@ fn infer_call<'a>(around: &Surroundings, term: &Term, fact: &dyn Fn(Id) -> &'a F
     let positive = ALWAYS_POSITIVE.contains(&parts.op.name)
         || (KEEPS_POSITIVE.contains(&parts.op.name)
             && operands.iter().all(|id| fact(*id).value().is_none_or(|v| v.positive)));
-    Ok(ValueFact { ty, structure, splat: None, input: None, positive, positions: None })
+    let known: Vec<Option<(&Type, Axes)>> =
+        operands.iter().map(|id| fact(*id).value().map(|v| (&v.ty, v.alike))).collect();
+    let alike = alike::of_call(parts.op, &attrs, &known, &ty);
+    Ok(ValueFact { ty, structure, splat: None, input: None, positive, positions: None, alike })
 }
 
 /// Operations whose results are greater than 0 in real arithmetic.

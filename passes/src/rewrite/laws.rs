@@ -1,14 +1,17 @@
-//! Rules that follow from the laws that operations declare: sums are factored out of what is linear.
+//! Rules that follow from the laws that operations declare: sums are factored out of what is linear; filters whose taps
+//! are those of a state space are recurrences, and recurrences that do not change with time are filters.
 //!
-//! The factoring direction only: it makes terms smaller, so it cannot grow the e-graph; expanding would.
+//! Linearity in the factoring direction only: it makes terms smaller, so it cannot grow the e-graph; expanding would.
 
+use super::built::Built;
 use super::region::is_rewritable;
 use super::rule::{Exactness, Purpose, Rule};
 use mixc_ir::op::{Group, Law, Op, OperandKind};
 
 /// The rules of every linear operation that regions hold and that is no name for others.
 pub fn rules() -> Vec<Rule> {
-    let mut rules = Vec::new();
+    let mut rules: Vec<Rule> =
+        mixc_ir::ops::all().flat_map(|op| op.laws.iter().filter_map(move |law| built(op, law))).collect();
     for op in mixc_ir::ops::all().filter(|op| is_rewritable(op) && !op.variadic && op.expand.is_none()) {
         for law in op.laws {
             let Law::LinearIn(k) = *law else { continue };
@@ -26,6 +29,29 @@ pub fn rules() -> Vec<Rule> {
         }
     }
     rules
+}
+
+/// The rule of a law that builds.
+fn built(op: &'static Op, law: &Law) -> Option<Rule> {
+    let operands: String = (0..op.operands.len()).map(|k| format!(" ?o{k}")).collect();
+    let attrs = if op.attrs.is_empty() { "" } else { " {..?a}" };
+    let call = format!("({}{operands}{attrs})", op.name);
+    let (build, name, left, right, given) = match *law {
+        Law::Recurs(build) => (build, "recurs", format!("(toeplitz {call})"), "its states from token to token", ""),
+        Law::ShiftInvariant(build) => {
+            (build, "filters", call, "its response to one token as a filter", "time_invariant(?o0, ?o1, ?o2)")
+        }
+        Law::LinearIn(_) | Law::Causal | Law::Streams => return None,
+    };
+    Some(Rule {
+        name: format!("{}-{name}", op.name).into(),
+        left: left.into(),
+        right: right.into(),
+        given: given.into(),
+        built: Some(Built { op, build }),
+        exactness: Exactness::Exact,
+        purpose: Purpose::Equality,
+    })
 }
 
 /// What an operation that tells axes apart by their places or number needs of two terms, one of which may be broadcast to
@@ -69,6 +95,7 @@ fn factoring(op: &Op, k: usize, inner: &str, outer: &str) -> Option<Rule> {
         left: format!("({outer} {} {})", call("?x"), call("?y")).into(),
         right: call(&format!("({inner} ?x ?y)")).into(),
         given: alike(op.name, k).into(),
+        built: None,
         exactness: Exactness::Exact,
         purpose: Purpose::Equality,
     })

@@ -8,6 +8,8 @@
 //! outputs; work is bounded by nodes, iterations and programs costed, never by time; what no rule improves is left as
 //! it was written. Lacks: tiles, loops, costs of its own.
 
+mod alike;
+mod built;
 pub(crate) mod conditions;
 mod constants;
 mod emit;
@@ -29,6 +31,7 @@ mod term;
 pub(crate) mod tests;
 
 pub use expand::expand_layers;
+pub use region::is_seen_whole;
 pub use rule::{Exactness, Purpose, Rule};
 pub use rules::approximate::{Approximation, approximations};
 pub use rules::find as find_rule;
@@ -115,7 +118,7 @@ pub struct Rewritten {
 }
 
 /// The cheapest program equal to `program` by the standard rules, and the next ones. `program` should have its layers
-/// expanded. `cost` is asked for regions, as programs of their own: parameters are what the region reads, results what
+/// expanded, save those that are seen whole, which are expanded here. `cost` is asked for regions, as programs of their own: parameters are what the region reads, results what
 /// it gives; `None` says that it cannot be lowered.
 pub fn rewrite(program: &Program, settings: &RewriteSettings, cost: &dyn Fn(&Program) -> Option<f64>) -> Rewritten {
     // The tables are checked by tests; were one wrong, programs would still compile as written.
@@ -133,16 +136,18 @@ pub fn rewrite_with(
     cost: &dyn Fn(&Program) -> Option<f64>,
 ) -> Rewritten {
     let program = &constants::fold(program);
+    let cost = |p: &Program| cost(&without_seen_whole(p));
+    let alike = alike::of_program(program);
     let mut solutions: BTreeMap<String, Rc<Solution>> = BTreeMap::new();
     let mut sites = Vec::new();
     for region in region::find(program, settings.region_limit) {
-        let mut around = region::surroundings(program, &region);
+        let mut around = region::surroundings(program, &alike, &region);
         around.approximations = settings.approximations.clone().into();
         let Ok(imported) = region::import(program, &region, around) else { continue };
         let key = region::key(&imported);
         let solution = solutions
             .entry(key)
-            .or_insert_with(|| Rc::new(solve(program, &region, imported, rules, settings, cost)))
+            .or_insert_with(|| Rc::new(solve(program, &region, imported, rules, settings, &cost)))
             .clone();
         sites.push((region, solution));
     }
@@ -190,7 +195,7 @@ fn candidate(
             origins: &solution.ways[*k].origins,
         })
         .collect();
-    let rewritten = emit(program, &replacements).ok()?;
+    let rewritten = without_seen_whole(&emit(program, &replacements).ok()?);
     let mut applied = Vec::new();
     let mut cost = Some(0.0);
     for ((region, solution), k) in sites.iter().zip(choice) {
@@ -209,10 +214,16 @@ fn candidate(
     Some(Candidate { program: rewritten, cost, rules: applied })
 }
 
+/// With the layers expanded that were kept for the rules to see.
+fn without_seen_whole(program: &Program) -> Program {
+    expand_layers(program, &|op| !is_seen_whole(op))
+}
+
 fn as_written(program: &Program) -> Rewritten {
+    let program = without_seen_whole(program);
     let candidate = Candidate { program: program.clone(), cost: None, rules: Vec::new() };
     Rewritten {
-        program: program.clone(),
+        program,
         candidates: vec![candidate],
         rules: Vec::new(),
         nodes: 0,

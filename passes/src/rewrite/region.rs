@@ -5,12 +5,13 @@
 //! every region that uses one has it as its own. A region is convex: no path leaves it and comes back, hence its roots
 //! can be computed anew in any order that its inputs allow.
 
+use super::alike::Axes;
 use super::facts::{ALWAYS_POSITIVE, InputFact, Surroundings, TermGraph};
 use super::term::{Head, OpKey, Term, Written, normal_attr};
 use super::{positions, scores};
 use egg::Id;
 use mixc_ir::attr::Real;
-use mixc_ir::op::Op;
+use mixc_ir::op::{Law, Op};
 use mixc_ir::program::{Const, Node, NodeKind, Program, ValueId};
 use mixc_ir::ty::Type;
 use std::collections::{BTreeMap, BTreeSet};
@@ -65,13 +66,29 @@ enum Role {
     Barrier,
 }
 
-fn role(program: &Program, node: &Node) -> Role {
+/// Whether the operation is one that laws speak of and that expansions hide: it is expanded after the rewriting.
+pub fn is_seen_whole(op: &Op) -> bool {
+    op.laws.iter().any(|law| matches!(law, Law::Recurs(_)))
+}
+
+/// Whether the node gives taps of one filter and is read by nothing else: it then belongs to the operator.
+fn is_taps_of_one(program: &Program, readers: &[Vec<usize>], node: &Node) -> bool {
+    let one_reader = |v: ValueId| match readers[v.index()].as_slice() {
+        [one] if !program.results.contains(&v) => Some(&program.nodes[*one]),
+        _ => None,
+    };
+    let filter = node.results.first().and_then(|r| one_reader(*r)).filter(|n| n.op_name() == Some("toeplitz"));
+    filter.and_then(|n| n.results.first()).is_some_and(|m| one_reader(*m).is_some())
+}
+
+fn role(program: &Program, readers: &[Vec<usize>], node: &Node) -> Role {
     let [result] = node.results.as_slice() else { return Role::Barrier };
     let ty = program.ty(*result);
     match &node.kind {
         NodeKind::Const(c) if number_of(c).is_some() => Role::Transparent,
         NodeKind::Const(_) => Role::Barrier,
         NodeKind::Op(_) if ty.as_mix().is_some() => Role::Transparent,
+        NodeKind::Op(op) if is_seen_whole(op) && is_taps_of_one(program, readers, node) => Role::Transparent,
         NodeKind::Op(op) if ty.dtype().is_float() && (op.name == "apply" || REWRITABLE.contains(&op.name)) => {
             Role::Member
         }
@@ -80,7 +97,7 @@ fn role(program: &Program, node: &Node) -> Role {
 }
 
 /// The number that every element of a constant is.
-fn number_of(c: &Const) -> Option<f64> {
+pub fn number_of(c: &Const) -> Option<f64> {
     match c {
         Const::Splat(x) => Some(*x),
         Const::Dense(all) => {
@@ -94,13 +111,14 @@ fn number_of(c: &Const) -> Option<f64> {
 /// The regions of `program` that have something to rewrite and at most `node_limit` nodes, in order.
 pub fn find(program: &Program, node_limit: usize) -> Vec<Region> {
     let definitions = program.definitions();
+    let readers = readers(program);
     let scores = scores::of(program);
     let roles: Vec<Role> = program
         .nodes
         .iter()
         .zip(&scores)
         .map(|(n, is_score)| {
-            let role = role(program, n);
+            let role = role(program, &readers, n);
             let member = role == Role::Member || (role == Role::Barrier && *is_score);
             // What is known of positions is known of inputs.
             let positional = || n.results.iter().any(|r| positions::of(program, &definitions, *r).is_some());
@@ -145,7 +163,6 @@ pub fn find(program: &Program, node_limit: usize) -> Vec<Region> {
             groups.entry(find_leader(&mut leader, n)).or_default().push(n);
         }
     }
-    let readers = readers(program);
     groups
         .into_values()
         .filter_map(|members| region(program, &roles, &definitions, &readers, &members, node_limit))
@@ -295,8 +312,8 @@ pub struct Imported {
     pub roots: Vec<Id>,
 }
 
-/// What the types of a region's terms depend on.
-pub fn surroundings(program: &Program, region: &Region) -> Surroundings {
+/// What the types of a region's terms depend on; `alike` says along which axes the program's values are.
+pub fn surroundings(program: &Program, alike: &[Axes], region: &Region) -> Surroundings {
     let definitions = program.definitions();
     let positive = |v: &ValueId| {
         definitions[v.index()]
@@ -312,6 +329,7 @@ pub fn surroundings(program: &Program, region: &Region) -> Surroundings {
         positive: positive(v),
         positions: positions::of(program, &definitions, *v),
         order: order(v),
+        alike: alike[v.index()],
     };
     let inputs = region.inputs.iter().map(fact).collect();
     Surroundings { bounds: Arc::new(program.bounds()), inputs: Arc::new(inputs), ..Surroundings::default() }

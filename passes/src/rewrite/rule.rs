@@ -8,6 +8,7 @@
 //! - no free commutativity or associativity; linearity in the factoring direction only;
 //! - a condition says what it needs of types, support and constants, never of how a term is spelled.
 
+use super::built::{Built, BuiltOver};
 use super::conditions::{self, Argument, Outcome};
 use super::facts::{Fact, Surroundings, TermGraph, infer};
 use super::pattern::{Binding, MASKS, MaskKind, Pattern, Side, Variables, parse};
@@ -46,6 +47,8 @@ pub struct Rule {
     /// Conditions and computed attributes, separated by semicolons: `full(?m); ?t = product(?s, ?c)`. The names are
     /// those of `super::conditions`. In a rule for all masks, `mask_lengths: full(?m)` is asked of that mask alone.
     pub given: Cow<'static, str>,
+    /// The law that builds the right side; its text then only says what that is.
+    pub built: Option<Built>,
     /// Exact or not.
     pub exactness: Exactness,
     /// Canonical or not.
@@ -71,6 +74,7 @@ impl Rule {
             left: Cow::Borrowed(left),
             right: Cow::Borrowed(right),
             given: Cow::Borrowed(given),
+            built: None,
             exactness,
             purpose,
         }
@@ -116,6 +120,15 @@ enum Target {
     Spread(Vec<(String, usize)>),
 }
 
+/// The right side of a rule ready to be matched.
+#[derive(Clone, Debug)]
+pub enum Right {
+    /// A form that what is bound is put into.
+    Pattern(Pattern),
+    /// What a law builds of what is bound.
+    Built(BuiltOver),
+}
+
 /// A rule ready to be matched.
 #[derive(Clone, Debug)]
 pub struct CompiledRule {
@@ -128,7 +141,7 @@ pub struct CompiledRule {
     /// Left side.
     pub left: Pattern,
     /// Right side.
-    pub right: Pattern,
+    pub right: Right,
     /// Variables of both.
     pub variables: Variables,
     given: Vec<Given>,
@@ -168,7 +181,10 @@ fn compile_one(rule: &Rule, mask: Option<MaskKind>) -> Result<CompiledRule, Stri
     for name in clauses.iter().filter_map(|c| c.target?.strip_prefix('?')) {
         variables.place(name);
     }
-    let right = parse(&rule.right, &mut variables, Side::Right(&spreads), mask).map_err(fail)?;
+    let right = match &rule.built {
+        Some(built) => Right::Built(built.over(&variables).map_err(fail)?),
+        None => Right::Pattern(parse(&rule.right, &mut variables, Side::Right(&spreads), mask).map_err(fail)?),
+    };
     let mut given = Vec::new();
     for clause in &clauses {
         given.push(compile_given(clause, &variables).map_err(fail)?);
@@ -278,13 +294,24 @@ impl CompiledRule {
     /// type than the left, the rule is wrong: `Ok` holds both.
     pub fn right_type(&self, terms: &dyn Terms, binding: &Binding) -> Result<Fact, String> {
         let mut scratch = Vec::new();
-        let id = evaluate(&self.right, terms, binding, &mut scratch)?;
-        Ok(look(terms, &scratch, id).clone())
+        match &self.right {
+            Right::Pattern(right) => {
+                let id = evaluate(right, terms, binding, &mut scratch)?;
+                Ok(look(terms, &scratch, id).clone())
+            }
+            Right::Built(right) => Ok(right.build(terms, binding)?.fact().clone()),
+        }
     }
 
     /// The right side as terms.
     pub fn build(&self, terms: &mut dyn Terms, binding: &Binding) -> Result<Id, String> {
-        build(&self.right, terms, binding)
+        match &self.right {
+            Right::Pattern(right) => build(right, terms, binding),
+            Right::Built(right) => {
+                let made = right.build(terms, binding)?;
+                made.fold(|term| terms.put(term), |v| binding[v].ok_or_else(|| format!("variable {v} is not bound")))
+            }
+        }
     }
 }
 

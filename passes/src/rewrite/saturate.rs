@@ -1,9 +1,10 @@
 //! Equality saturation: all rules, until nothing is new or a limit of nodes or iterations is met; never of time, so
 //! that equal inputs give equal results on every machine.
 
+use super::built::Made;
 use super::facts::{Fact, Surroundings, TermGraph, infer};
 use super::pattern::{Binding, Pattern, Variables};
-use super::rule::{CompiledRule, Exactness, Purpose, Rule, Terms, compile};
+use super::rule::{CompiledRule, Exactness, Purpose, Right, Rule, Terms, compile};
 use super::term::{Head, Term};
 use egg::{Analysis, DidMerge, EGraph, ENodeOrVar, Id, Language, PatternAst, RecExpr, Searcher, Subst, Var};
 use mixc_ir::support::Structure;
@@ -23,7 +24,8 @@ pub struct Rules {
 #[derive(Clone, Debug)]
 struct Sides {
     left: egg::Pattern<Term>,
-    right: PatternAst<Term>,
+    /// `None` where it is built for what was matched.
+    right: Option<PatternAst<Term>>,
     variables: Vec<Var>,
 }
 
@@ -40,7 +42,10 @@ impl Rules {
             }
             let variables = variables(&rule.variables).map_err(|e| format!("rule `{}`: {e}", rule.name))?;
             let left = egg::Pattern::new(ast(&rule.left, &variables));
-            let right = ast(&rule.right, &variables);
+            let right = match &rule.right {
+                Right::Pattern(right) => Some(ast(right, &variables)),
+                Right::Built(_) => None,
+            };
             patterns.push(Sides { left, right, variables });
         }
         Ok(Rules { compiled, canonical, patterns })
@@ -112,6 +117,7 @@ impl Analysis<Term> for Facts {
                 x.input = x.input.or(y.input);
                 x.positive |= y.positive;
                 x.positions = x.positions.take().or(y.positions);
+                x.alike |= y.alike;
                 DidMerge(*x != before, true)
             }
             (Fact::Fault(_), b) => {
@@ -279,17 +285,38 @@ fn apply(rules: &Rules, k: usize, graph: &mut Graph, class: Id, subst: &Subst) {
     if !rule.holds(&mut terms, &mut binding) {
         return;
     }
-    let Ok(right) = rule.right_type(&terms, &binding) else { return };
-    if right.ty() != terms.fact(class).ty() {
+    let built = match &rule.right {
+        Right::Pattern(_) => None,
+        Right::Built(right) => Some(right.build(&terms, &binding)),
+    };
+    let right = match &built {
+        None => rule.right_type(&terms, &binding),
+        Some(built) => built.as_ref().map(|b| b.fact().clone()).map_err(String::clone),
+    };
+    if right.is_ok_and(|right| right.ty() != terms.fact(class).ty()) {
         return;
     }
+    let built = match built {
+        None => None,
+        Some(Ok(built)) => Some(built_ast(&built, &sides.variables)),
+        Some(Err(_)) => return,
+    };
+    let Some(right) = built.as_ref().or(sides.right.as_ref()) else { return };
     let mut subst = subst.clone();
     for (v, id) in sides.variables.iter().zip(&binding) {
         if let (None, Some(id)) = (subst.get(*v), id) {
             subst.insert(*v, *id);
         }
     }
-    graph.union_instantiations(&sides.left.ast, &sides.right, &subst, rule.name.as_str());
+    graph.union_instantiations(&sides.left.ast, right, &subst, rule.name.as_str());
+}
+
+/// What was built as a pattern over the rule's variables.
+fn built_ast(built: &Made, variables: &[Var]) -> PatternAst<Term> {
+    let out = std::cell::RefCell::new(RecExpr::default());
+    let put = |node| Ok::<Id, std::convert::Infallible>(out.borrow_mut().add(node));
+    let Ok(_) = built.fold(|term| put(ENodeOrVar::ENode(term)), |v| put(ENodeOrVar::Var(variables[v])));
+    out.into_inner()
 }
 
 /// Whether the rule is exact, or approximate with an error that is allowed.

@@ -104,7 +104,7 @@ fn stack(layers: usize, kinds: &[Layer]) -> Program {
 /// A program as the rewriter gets it.
 pub fn expanded(text: &str) -> Program {
     let program = mixc_ir::verify::check(text).unwrap_or_else(|d| panic!("{text}\n{d:#?}"));
-    rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name))
+    rewrite::expand_layers(&program, &|op| forms::lowers_whole(op.name) || rewrite::is_seen_whole(op))
 }
 
 /// Equal encoder layers.

@@ -8,7 +8,7 @@ mod feature;
 mod head_norm;
 mod recurrence;
 mod rules;
-mod steps;
+pub(super) mod steps;
 
 mod attention;
 mod companion_kernel;

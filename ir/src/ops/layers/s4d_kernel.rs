@@ -2,12 +2,12 @@
 
 use super::krylov::length;
 use super::rules::{self, View};
-use super::steps::{Step, cast, counting, plain, reshape, scalar, shape, slice, times, value};
+use super::steps::{Step, broadcast, cast, counting, plain, reshape, scalar, shape, slice, times, value};
 use crate::attr::{AttrKind, Attrs};
 use crate::diag::Fault;
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::op::{Call, Group, Meaning, Op, OperandKind};
+use crate::op::{Build, Call, Group, Law, Meaning, Op, OperandKind};
 use crate::ops::{operand, required};
 use crate::program::{Builder, ValueId};
 use crate::reference::{Eval, RefValue};
@@ -41,7 +41,7 @@ func @main(%x: f32[9, 3], %dt: f32[3], %ar: f32[3, 2], %ai: f32[3, 2], %cr: f32[
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[],
+    laws: &[Law::Recurs(Build(recurrence))],
 };
 
 /// Lags of the inner table. Lag l = i m + j is split so that exponentials are formed for len/m + m lags and the rest is
@@ -104,18 +104,16 @@ fn exponential_less_one(b: &mut Builder, z: Complex) -> Result<Complex, Vec<Faul
     Ok(Complex { re: plain(b, "sub", &[grown, turn])?, im: plain(b, "mul", &[size, sin])? })
 }
 
-fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> {
-    let dtype = call.tensor(0)?.dtype;
-    let a_shape = call.tensor(1)?.shape.clone();
-    let len = length(call)?;
-    // Angles grow with the lag, so tables are formed in f64; only the product of tables is in the type of sums.
+/// dt A and C (e^(dt A) - 1) / A, each `[D, N]` in f64: angles grow with the lag.
+fn discretised(b: &mut Builder, call: &Call<'_>) -> Result<[Complex; 2], Vec<Fault>> {
+    let channels = call.tensor(1)?.shape[0].clone();
     let wide = |b: &mut Builder, k: usize| -> Step {
         let v = value(call, k)?;
         cast(b, v, DType::F64)
     };
     let (log_dt, a_re, a_im, c_re, c_im) = (wide(b, 0)?, wide(b, 1)?, wide(b, 2)?, wide(b, 3)?, wide(b, 4)?);
     let dt = plain(b, "exp", &[log_dt])?;
-    let dt = reshape(b, dt, vec![a_shape[0].clone(), Dim::constant(1)])?;
+    let dt = reshape(b, dt, vec![channels, Dim::constant(1)])?;
     let step = Complex { re: plain(b, "mul", &[dt, a_re])?, im: plain(b, "mul", &[dt, a_im])? };
 
     // (e^(dt A) - 1) / A = (e^(dt A) - 1) conj(A) / |A|^2.
@@ -132,6 +130,15 @@ fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> 
     let held_re = plain(b, "select", &[none, dt, held_re])?;
     let held = Complex { re: held_re, im: plain(b, "div", &[held.im, divisor])? };
     let weight = product(b, Complex { re: c_re, im: c_im }, held)?;
+    Ok([step, weight])
+}
+
+fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> {
+    let dtype = call.tensor(0)?.dtype;
+    let a_shape = call.tensor(1)?.shape.clone();
+    let len = length(call)?;
+    // Only the product of tables is in the type of sums.
+    let [step, weight] = discretised(b, call)?;
 
     // Tables of e^(i m z), [D, len/m, N], and e^(j z), [D, N, m].
     let outer = len.ceil_div(INNER).map_err(|e| vec![e.into()])?;
@@ -161,6 +168,31 @@ fn expand(b: &mut Builder, call: &Call<'_>) -> Result<Vec<ValueId>, Vec<Fault>> 
     let k = reshape(b, k, vec![channels, all])?;
     let k = slice(b, k, -1, Dim::constant(0), len.clone())?;
     Ok(vec![cast(b, k, dtype)?])
+}
+
+/// The filter over len tokens as a recurrence of real states, two for each complex one, which do not turn: what they are
+/// written with and read with turns instead, since Re(w e^(i t (i-j))) = Re(w e^(i t i)) cos(t j) + Im(w e^(i t i)) sin(t j).
+fn recurrence(b: &mut Builder, call: &Call<'_>) -> Step {
+    let to = call.tensor(0)?.dtype.accumulator();
+    let [channels, states] = [0, 1].map(|k| call.tensor(1).map(|t| t.shape[k].clone()));
+    let (channels, states, len) = (channels?, states?, length(call)?.clone());
+    let [step, weight] = discretised(b, call)?;
+    let one = Dim::constant(1);
+    let mut row = |v: ValueId| reshape(b, v, vec![channels.clone(), one.clone(), states.clone()]);
+    let (fading, turning) = (row(step.re)?, row(step.im)?);
+    let weight = Complex { re: row(weight.re)?, im: row(weight.im)? };
+    let tokens = counting(b, DType::F64, vec![len.clone(), one.clone()], 0)?;
+    let angle = plain(b, "mul", &[tokens, turning])?;
+    let turn = Complex { re: plain(b, "cos", &[angle])?, im: plain(b, "sin", &[angle])? };
+    let read = product(b, weight, turn)?;
+    let read = Complex { re: times(b, read.re, 2.0)?, im: times(b, read.im, 2.0)? };
+    let mut pair = |re: ValueId, im: ValueId| -> Step {
+        let both = b.op("concat", &[re, im], Attrs::new().with_int("axis", -1))?;
+        cast(b, both, to)
+    };
+    let (c, write, a) = (pair(read.re, read.im)?, pair(turn.re, turn.im)?, pair(fading, fading)?);
+    let a = broadcast(b, a, vec![channels, len, states.scale(2).map_err(|e| vec![e.into()])?])?;
+    plain(b, "semiseparable", &[c, write, a])
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {

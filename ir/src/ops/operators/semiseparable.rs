@@ -1,11 +1,16 @@
 //! Outer products with a decay between their tokens: what gated linear attention and state-space duality mix with.
 
 use super::signature::{batch_of_result, operator, trailing};
+use crate::attr::Attrs;
 use crate::batch;
 use crate::diag::Fault;
 use crate::dim::Dim;
-use crate::op::{Call, Group, Law, Meaning, Op, OperandKind};
+use crate::op::{Build, Call, Group, Law, Meaning, Op, OperandKind};
+use crate::ops::layers::steps::{
+    Step, column, counting, plain, reshape, scalar, shape, slice, sum_keep, swap_last, times, to_batch, value, widen,
+};
 use crate::ops::operand;
+use crate::program::{Builder, ValueId};
 use crate::reference::{Eval, RefValue, Row};
 use crate::support::{Condition, Position, Structure, Support};
 use crate::ty::Type;
@@ -30,7 +35,7 @@ func @main(%c: f32[2, 5, 3], %b: f32[2, 5, 3], %a: f32[2, 5], %x: f32[2, 5, 4]) 
     structure: Some(structure),
     meaning: Meaning::Eval(eval),
     expand: None,
-    laws: &[Law::LinearIn(0), Law::LinearIn(1)],
+    laws: &[Law::LinearIn(0), Law::LinearIn(1), Law::ShiftInvariant(Build(filter))],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
@@ -84,4 +89,59 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
         }
         Row::from_fn(tokens, |j| (j <= i).then(|| values[j]))
     })
+}
+
+/// Lags of the inner table. Lag l = i m + j is split so that exponentials are formed for T/m + m lags and the rest is a
+/// product of matrices; a power of two near the roots of the lengths in use (1024..16384).
+const INNER: i64 = 64;
+
+/// The filter `h[l] = sum_n c[n] b[n] exp(l a[n])`, with c, b and a those of the first token.
+fn filter(b: &mut Builder, call: &Call<'_>) -> Step {
+    let batch = match infer(call)?.first() {
+        Some(Type::Mix(m)) => m.batch.clone(),
+        _ => Vec::new(),
+    };
+    let (rank, tokens) = (call.tensor(0)?.rank(), call.tensor(0)?.shape[call.tensor(0)?.rank() - 2].clone());
+    let first = |b: &mut Builder, k: usize, axis: i64| -> Step {
+        let v = value(call, k)?;
+        let v = slice(b, v, axis, Dim::constant(0), Dim::constant(1))?;
+        widen(b, v)
+    };
+    let (c, write) = (first(b, 0, -2)?, first(b, 1, -2)?);
+    let decay = match call.tensor(2)?.rank() == rank {
+        true => first(b, 2, -2)?,
+        false => {
+            let one = first(b, 2, -1)?;
+            column(b, one)?
+        }
+    };
+    let [c, write, decay] = [c, write, decay].map(|v| to_batch(b, v, &batch, 2));
+    let (decay, mut weight) = (decay?, plain(b, "mul", &[c?, write?])?);
+    // States that fade alike are one.
+    if shape(b, decay).last().is_some_and(|n| n.is(1)) {
+        weight = sum_keep(b, weight, -1)?;
+    }
+    let dtype = b.ty(decay).dtype();
+    let outer = tokens.ceil_div(INNER).map_err(|e| vec![e.into()])?;
+    let powers = |b: &mut Builder, lags: ValueId, a: ValueId| -> Step {
+        // At lag 0 nothing fades, whatever the decay.
+        let zero = scalar(b, 0.0, dtype);
+        let none = plain(b, "eq", &[lags, zero])?;
+        let sum = plain(b, "mul", &[lags, a])?;
+        let sum = plain(b, "select", &[none, zero, sum])?;
+        plain(b, "exp", &[sum])
+    };
+    let starts = counting(b, dtype, vec![outer.clone(), Dim::constant(1)], 0)?;
+    let starts = times(b, starts, INNER as f64)?;
+    let starts = powers(b, starts, decay)?;
+    let offsets = counting(b, dtype, vec![Dim::constant(1), Dim::constant(INNER)], 1)?;
+    let down = swap_last(b, decay)?;
+    let offsets = powers(b, offsets, down)?;
+    let left = plain(b, "mul", &[weight, starts])?;
+    let taps = plain(b, "matmul", &[left, offsets])?;
+    let mut flat = batch;
+    flat.push(outer.scale(INNER).map_err(|e| vec![e.into()])?);
+    let taps = reshape(b, taps, flat)?;
+    let taps = slice(b, taps, -1, Dim::constant(0), tokens)?;
+    b.op("toeplitz", &[taps], Attrs::new())
 }

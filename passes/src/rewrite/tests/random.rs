@@ -10,7 +10,7 @@ use egg::Id;
 use mixc_ir::attr::{AttrKind, AttrSpec, AttrValue, Attrs, Real};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
-use mixc_ir::op::{Op, OperandKind};
+use mixc_ir::op::{Op, OperandKind, OperandSpec};
 use mixc_ir::program::{Program, Value, ValueId};
 use mixc_ir::tensor::Tensor;
 use mixc_ir::ty::{TensorType, Type};
@@ -66,6 +66,16 @@ pub enum Data {
     Infinite,
 }
 
+/// The axes, counted from the last, along which all elements are alike.
+fn alike_axes(t: &Tensor) -> u32 {
+    let alike = |k: &usize| {
+        let inner: usize = t.shape[t.shape.len() - k..].iter().product();
+        let whole = inner * t.shape[t.shape.len() - 1 - k];
+        (0..t.len()).all(|n| t.at(n) == t.at(n / whole * whole + n % inner))
+    };
+    (0..t.shape.len()).filter(alike).fold(0, |axes, k| axes | 1 << k)
+}
+
 /// Terms with data for their inputs, and lengths that shapes are made of.
 pub struct Instance {
     /// What is unusual about the data.
@@ -80,6 +90,10 @@ pub struct Instance {
     paired: bool,
     /// Whether the second factor has the first axis of a pair.
     reversed: bool,
+    /// Whether tensors are alike along an axis.
+    steady: bool,
+    /// The scale of the tensor that was drawn last.
+    scale: f64,
     /// The operation whose operand is drawn, and which one it is.
     place: Option<(&'static str, usize)>,
     tokens: usize,
@@ -115,11 +129,28 @@ impl Instance {
         let (paired, reversed) = (rng.chance(40), rng.chance(30));
         let mut graph = TermGraph::new(around.clone());
         let early: Vec<usize> = (0..3).collect();
-        let number = InputFact { ty: Type::tensor(dtype, Vec::new()), positive: false, positions: None, order: 0 };
+        let ty = Type::tensor(dtype, Vec::new());
+        let number = InputFact { ty, positive: false, positions: None, order: 0, alike: 0 };
         graph.around.inputs = Arc::new(vec![number; early.len()]);
         let data = vec![Tensor::floats(&[], vec![0.0]); early.len()];
-        let (kind, place) = (Data::Plain, None);
-        Instance { kind, graph, data, dtype, rng, early, paired, reversed, place, tokens, keys, features, lead }
+        let (kind, place, steady) = (Data::Plain, None, rng.chance(20));
+        Instance {
+            kind,
+            graph,
+            data,
+            dtype,
+            rng,
+            early,
+            paired,
+            reversed,
+            steady,
+            scale: 1.0,
+            place,
+            tokens,
+            keys,
+            features,
+            lead,
+        }
     }
 
     /// As [`Instance::new`], with unusual data every other time.
@@ -174,7 +205,7 @@ impl Instance {
                         } else if self.kind == Data::Infinite && may_be_infinite(op.name, k - op.attrs.len()) {
                             self.partly_infinite()?
                         } else {
-                            self.operand(spec.kind)?
+                            self.beside(&args[op.attrs.len()..], spec)?
                         }
                     };
                     binding[*v] = Some(id);
@@ -276,6 +307,23 @@ impl Instance {
         if self.rng.chance(65) { self.tokens } else { self.keys }
     }
 
+    /// An operand, often of the shape of the one before it. The parts of complex numbers have one shape and one scale.
+    fn beside(&mut self, before: &[Id], spec: &OperandSpec) -> Option<Id> {
+        let last = before.last().and_then(|id| self.graph.fact(*id).tensor());
+        let shape = last.filter(|t| t.dtype == self.dtype).map(|t| t.shape.clone());
+        let part = spec.name.ends_with("_im");
+        match shape {
+            Some(shape)
+                if matches!(spec.kind, OperandKind::Data | OperandKind::Beside) && (part || self.rng.chance(30)) =>
+            {
+                let shape: Vec<usize> = shape.iter().filter_map(|d| usize::try_from(d.as_constant()?).ok()).collect();
+                let scale = if part { self.scale } else { self.any_scale() };
+                self.scaled_input(&shape, false, scale)
+            }
+            _ => self.operand(spec.kind),
+        }
+    }
+
     fn operand(&mut self, kind: OperandKind) -> Option<Id> {
         match kind {
             OperandKind::Mix => self.operator(),
@@ -342,27 +390,39 @@ impl Instance {
         let id = self.tensor()?;
         if let Head::Input(k) = self.graph.term(id).head {
             let tensor = &mut self.data[k as usize];
-            let chosen = (0..tensor.len()).map(|n| if self.rng.chance(20) { f64::NEG_INFINITY } else { tensor.at(n) });
+            // By the value, so that what is alike along an axis stays so.
+            let least = -self.rng.real().abs();
+            let chosen = (0..tensor.len()).map(|n| tensor.at(n)).map(|x| if x < least { f64::NEG_INFINITY } else { x });
             *tensor = Tensor::floats(&tensor.shape.clone(), chosen.collect());
         }
         Some(id)
     }
 
-    /// An input of real numbers, in (0.2, 1) when positive; some are 0 otherwise. Unusual data differ in scale.
-    pub fn real_input(&mut self, shape: &[usize], positive: bool) -> Option<Id> {
-        let n = shape.iter().product();
-        let zeros = match self.kind {
-            Data::Zeros => *self.rng.pick(&[50, 100]),
-            _ => 3,
-        };
-        let scale = match self.kind {
+    /// A scale of its own for a tensor of unusual data.
+    fn any_scale(&mut self) -> f64 {
+        match self.kind {
             Data::Large => 64.0,
             // Powers of two, which round nothing; four of the largest multiplied stay below the largest f64.
             Data::Scaled if self.dtype == DType::F64 => f64::powi(2.0, *self.rng.pick(&[-200, -40, 0, 40, 200])),
             Data::Scaled => f64::powi(2.0, *self.rng.pick(&[-24, 0, 24])),
             _ => 1.0,
+        }
+    }
+
+    /// An input of real numbers, in (0.2, 1) when positive; some are 0 otherwise. Unusual data differ in scale.
+    pub fn real_input(&mut self, shape: &[usize], positive: bool) -> Option<Id> {
+        let scale = self.any_scale();
+        self.scaled_input(shape, positive, scale)
+    }
+
+    fn scaled_input(&mut self, shape: &[usize], positive: bool, scale: f64) -> Option<Id> {
+        self.scale = scale;
+        let n = shape.iter().product();
+        let zeros = match self.kind {
+            Data::Zeros => *self.rng.pick(&[50, 100]),
+            _ => 3,
         };
-        let data = (0..n)
+        let mut data: Vec<f64> = (0..n)
             .map(|_| {
                 let x = self.rng.real();
                 let zero = !positive && self.rng.chance(zeros);
@@ -375,6 +435,13 @@ impl Instance {
                 })
             })
             .collect();
+        // As at the first place of the last axis but one, or of the last.
+        let axis = if self.rng.chance(70) { 2 } else { 1 };
+        if let (true, Some(k)) = (self.steady, shape.len().checked_sub(axis)) {
+            let inner: usize = shape[k + 1..].iter().product();
+            let whole = inner * shape[k];
+            data = (0..n).map(|m| data[m / whole * whole + m % inner]).collect();
+        }
         self.input(self.dtype, Tensor::floats(shape, data), positive)
     }
 
@@ -386,7 +453,8 @@ impl Instance {
     fn input_at(&mut self, dtype: DType, tensor: Tensor, positive: bool, positions: Option<Positions>) -> Option<Id> {
         let ty = Type::Tensor(TensorType::new(dtype, tensor.shape.iter().map(|n| Dim::from(*n)).collect()));
         let inputs = Arc::make_mut(&mut self.graph.around.inputs);
-        let fact = InputFact { ty, positive, positions, order: 0 };
+        let alike = alike_axes(&tensor);
+        let fact = InputFact { ty, positive, positions, order: 0, alike };
         let place = match self.early.pop().filter(|_| self.rng.chance(50)) {
             Some(place) => {
                 (inputs[place], self.data[place]) = (InputFact { order: place as u32, ..fact }, tensor);
