@@ -246,7 +246,7 @@ fn check_text(text: &str, inputs: &[Blob], weights: &[Blob], source: &Source) ->
     let body = text.split_once('{').map_or("", |(_, body)| body);
     let meaningful = moderate(&model, &dims, &wide, &weights);
     // Whether moving everything by its rounding makes such a difference, give or take what operations round on the way.
-    let sensitive = |d: f64| match nudged(source, &model, &dims, &wide, &weights) {
+    let sensitive = |d: f64, allowed: f64| match nudged(source, &model, &dims, &wide, &weights) {
         Ok(moved) => {
             let own = difference(&moved, &want).0;
             own * 4.0 > allowed && own * 64.0 > d
@@ -263,7 +263,7 @@ fn check_text(text: &str, inputs: &[Blob], weights: &[Blob], source: &Source) ->
             let exact = if allowed > 1e-5 { allowed } else { 1e-6 };
             // Transforms leave the last bits of sums that vanish, and casts to halves round: jumps may see either.
             let noise = jumps(body) && (allowed > 1e-5 || body.contains("fft ") || body.contains("fourier_mix "));
-            if d > exact && !noise && !sensitive(d) {
+            if d > exact && !noise && !sensitive(d, exact) {
                 return fails("tile programs differ", format!("{place}: {d:.1e}"));
             }
         }
@@ -288,7 +288,7 @@ fn check_text(text: &str, inputs: &[Blob], weights: &[Blob], source: &Source) ->
     if d <= allowed {
         return Outcome::Agrees;
     }
-    if sensitive(d) {
+    if sensitive(d, allowed) {
         return Outcome::Skipped("ill-conditioned");
     }
     // The tile programs agree when nothing rounds; a jump may do the rest.

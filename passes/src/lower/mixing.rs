@@ -157,8 +157,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
     let (mut data, mut inherited) = (Vec::new(), Vec::new());
     for v in node.operands.iter().flatten() {
         if cx.source.ty(*v).as_tensor().is_some() {
-            // Its support is full: nothing asks for its tensors.
-            if op.name == "gram" {
+            // No condition of their support names a tensor.
+            if matches!(op.name, "gram" | "semiseparable") {
                 continue;
             }
             let mut l = cx.read_stored(*v)?;
@@ -235,11 +235,12 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             Mix { products: vec![Product { q, k }], ..plain(value, own) }
         }
         "semiseparable" => {
-            let (c, b, a) = (
-                cx.read_stored(cx.operand(node, 0)?)?,
-                cx.read_stored(cx.operand(node, 1)?)?,
-                cx.read_stored(cx.operand(node, 2)?)?,
-            );
+            let (c, b) = (cx.read_stored(cx.operand(node, 0)?)?, cx.read_stored(cx.operand(node, 1)?)?);
+            // No decay at all is known as such. Where a token is left out 0 is read too, so no other number may stay.
+            let a = match cx.read(cx.operand(node, 2)?)? {
+                none if none.body.as_float() == Some(0.0) => none,
+                _ => cx.read_stored(cx.operand(node, 2)?)?,
+            };
             let a_has_features = a.shape.len() == c.shape.len();
             scan(Semiseparable { c, b, a, a_has_features, own_diagonal: true, added: None, reversed: false })
         }

@@ -374,9 +374,9 @@ impl Context<'_> {
         Ok(stored)
     }
 
-    /// A function of the index that costs next to nothing, stored if need be: not a number that is the same everywhere.
+    /// A function of the index that costs next to nothing, stored if need be.
     pub fn stored_lambda(&mut self, l: &Lambda) -> Result<Lambda, Failure> {
-        if l.is_layout() || l.body.as_float().is_some() {
+        if l.is_layout() {
             return Ok(l.clone());
         }
         let b = self.store_lambda(l)?;
