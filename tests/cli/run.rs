@@ -178,3 +178,16 @@ fn a_dim_follows_from_a_multiple_of_it() {
     tensors(dir.path(), "odd.safetensors", &[("x", &[7, 3][..], 1.0)]);
     mixc(dir.path(), &["run", "m.ir", "--inputs", "odd.safetensors"]).with(2).says("cannot be 7").silent();
 }
+
+#[test]
+fn a_filter_without_a_middle_is_refused_at_the_call() {
+    let dir = workplace();
+    let text = "dim T = 1..64\nfunc @main(%x: f32[T, 3], %h: f32[3, T]) -> f32[T, 3] {\n  %y = long_conv %x, %h \
+                {two_sided}\n  return %y\n}\n";
+    write(dir.path(), "f.ir", text);
+    for target in ["ref", "cpu"] {
+        let run = |t| mixc(dir.path(), &["run", "f.ir", "--random", "1", "--shape", t, "--target", target]);
+        run("T=7").with(0);
+        run("T=8").with(2).silent();
+    }
+}

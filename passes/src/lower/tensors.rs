@@ -365,8 +365,8 @@ fn push_layout(
             index[k] = Expr::from(&shape[k]) - Expr::int(1) - index[k].clone();
             index
         }
-        "transpose" => match node.attrs.ints("perm") {
-            Some(perm) => perm.iter().map(|&k| p.index[k as usize].clone()).collect(),
+        "transpose" => match permutation_of(node, p.index.len()) {
+            Some(perm) => perm.iter().map(|&k| p.index[k].clone()).collect(),
             None => return Err(cx.fail("`transpose` of a tensor needs `perm`")),
         },
         "merge_heads" => {
@@ -387,15 +387,20 @@ fn push_layout(
     Ok(None)
 }
 
+/// The axes of `transpose`, counted from the first.
+fn permutation_of(node: &Node, rank: usize) -> Option<Vec<usize>> {
+    mixc_ir::ops::operators::transpose::permutation(&node.attrs.ints("perm")?, rank)
+}
+
 /// A change of layout as a function of the index.
 fn pull_layout(cx: &Context<'_>, name: &str, node: &Node, x: &Lambda, shape: &[Dim]) -> Result<Lambda, Failure> {
     let rank = shape.len();
     let index = match name {
         "transpose" => {
-            let perm = node.attrs.ints("perm").ok_or_else(|| cx.fail("`transpose` of a tensor needs `perm`"))?;
+            let perm = permutation_of(node, rank).ok_or_else(|| cx.fail("`transpose` of a tensor needs `perm`"))?;
             let mut index = vec![Expr::int(0); rank];
             for (k, &p) in perm.iter().enumerate() {
-                index[p as usize] = axis(k);
+                index[p] = axis(k);
             }
             index
         }

@@ -77,6 +77,9 @@ fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
     let shape = e.result_shape(0)?;
     let (out, tail) = shape.split_at(shape.len() - 2);
     let (tokens, channels, lags) = (tail[0], tail[1], h.axis_len(1));
+    if e.attrs.flag("two_sided") && lags % 2 == 0 {
+        return Err(format!("a two-sided kernel has an odd number of lags, not {lags}"));
+    }
     let middle = if e.attrs.flag("two_sided") { lags / 2 } else { 0 };
     let mut y = Vec::with_capacity(shape.iter().product());
     batch::for_each(out, |at| {

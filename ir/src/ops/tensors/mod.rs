@@ -81,6 +81,12 @@ pub fn requirements(op: &Op, types: &[Option<&Type>], attrs: &Attrs) -> Result<V
         "slice" => slices::slice_requirements(x, attrs),
         "pad" | "conv1d" => Ok(slices::pad_widths(attrs).into()),
         "token_shift" => Ok(conv::shift_requirements(attrs)),
+        // The middle tap of an odd number of them.
+        "toeplitz" | "long_conv" if attrs.flag("two_sided") => {
+            let taps =
+                if op.name == "toeplitz" { Some(x) } else { types.get(1).copied().flatten().and_then(Type::as_tensor) };
+            taps.and_then(|h| h.shape.last()).map(|n| n.add(&one)?.div(2)).into_iter().collect()
+        }
         "top_k_axis" => match (len(-1), attrs.dim("k")) {
             (Some(n), Some(k)) => Ok(vec![n.sub(k)?]),
             _ => Ok(Vec::new()),
