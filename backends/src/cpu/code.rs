@@ -191,6 +191,28 @@ impl<'a, 'f> Code<'a, 'f> {
         sum
     }
 
+    /// The same with fewer steps one after the other, but not always its last bit: pairs of neighbours first, then pairs
+    /// of these with the square of x, and so on (Estrin's scheme).
+    pub fn polynomial_in_pairs(&mut self, x: Value, coefficients: &[f64]) -> Value {
+        let ty = self.b.func.dfg.value_type(x);
+        let mut parts: Vec<Value> = coefficients.iter().map(|c| self.float(ty, *c)).collect();
+        let mut power = x;
+        while parts.len() > 1 {
+            let pair = |f: &mut Self, pair: &[Value]| match *pair {
+                [low, high] => {
+                    let high = f.fmul(high, power);
+                    f.fadd(low, high)
+                }
+                _ => pair[0],
+            };
+            parts = parts.chunks(2).map(|p| pair(self, p)).collect();
+            if parts.len() > 1 {
+                power = self.fmul(power, power);
+            }
+        }
+        parts[0]
+    }
+
     // ---- control ----
 
     /// A mutable local.

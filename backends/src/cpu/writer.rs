@@ -212,6 +212,7 @@ impl Writer<'_> {
             (slot::BLOCKS, blocks),
             (slot::ROWS, rest),
             (slot::SCALARS, scalars),
+            (slot::INNER, inner),
         ] {
             f.store(value, self.arguments, 8 * k as i32);
         }

@@ -168,7 +168,9 @@ pub enum TileOp {
     /// Every element from an expression over [`ROW`](crate::expr::ROW), [`COL`](crate::expr::COL), variables, tensor
     /// elements and tiles. Loading is a map of a tensor element.
     Map(Expr),
-    /// `acc + a b`, summed in the result's type.
+    /// `acc + a b`, summed in the result's type. What lies above the diagonal of a triangle
+    /// ([`lower_triangular`](TileProgram::lower_triangular)) may or may not be multiplied: only zeros of something
+    /// infinite tell the difference.
     Dot {
         /// `[rows, k]`.
         a: Matrix,
@@ -328,6 +330,7 @@ pub mod examples;
 mod interp;
 mod narrow;
 mod print;
+mod triangular;
 mod verify;
 mod walk;
 pub use build::TileBuilder;

@@ -16,7 +16,14 @@ pub(super) fn exp(f: &mut Code, x: Value) -> Value {
     let (n_real, n) = nearest(f, t);
     let r = minus_multiple(f, x, n_real, LN2);
     // |r| <= ln(2)/2: the fourteenth term of the Taylor series is below 1e-17.
-    let p = f.polynomial(r, &inverse_factorials(0, 14));
+    // The first terms one by one: their roundings alone are seen in the result.
+    let series = inverse_factorials(0, 14);
+    let rest = f.polynomial_in_pairs(r, &series[2..]);
+    let square = f.fmul(r, r);
+    let rest = f.fmul(square, rest);
+    let rest = f.fadd(r, rest);
+    let one = f.float(types::F64, series[0]);
+    let p = f.fadd(one, rest);
     scale(f, p, n)
 }
 

@@ -5,7 +5,7 @@ use super::call::{Argument, Call};
 use super::lanes::Forms;
 use super::steps::strict;
 use super::values::{Here, Order, Values, element_of};
-use crate::cpu::vkir::{BinaryOp, Builder, Condition, IReg, IntOp, Isa, Op, ReduceOp, VReg, emit};
+use crate::cpu::vkir::{BinaryOp, Builder, Condition, Count, IReg, IntOp, Isa, Op, ReduceOp, VReg, emit};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Pick, TileId};
 use mixc_ir::tile::{Axis, Combine, Extent, Stmt, TileOp, TileProgram, TileType};
@@ -133,12 +133,15 @@ fn order(group: &Group) -> Option<Order> {
     Some(wanted.unwrap_or(Order::LanesInside))
 }
 
-/// Loop counts in registers.
+/// Loop counts, in registers where they are not known: there are few of these.
 struct Counts {
-    full: IReg,
-    rest: IReg,
-    all: IReg,
-    across: IReg,
+    /// Whole vectors.
+    full: Count,
+    /// Lanes after these; nothing where there are never any.
+    rest: Option<IReg>,
+    /// Vectors with the last, incomplete one.
+    all: Count,
+    across: Count,
 }
 
 fn build_in(group: &Group, frame: Frame, isa: Isa, name: &str) -> Option<Call> {
@@ -158,16 +161,22 @@ fn build_in(group: &Group, frame: Frame, isa: Isa, name: &str) -> Option<Call> {
             v.own.extend(results);
         }
     }
-    let n = v.arguments.int(b, Argument::Count(lanes.clone()));
-    let across_count = match frame.by_rows {
-        true => b.int(1),
-        false => v.arguments.int(b, Argument::Count(across.clone())),
+    let width = b.lanes();
+    let whole = lanes.is_fixed() && lanes.cap.is_multiple_of(width);
+    let n = if whole { None } else { Some(v.arguments.int(b, Argument::Count(lanes.clone()))) };
+    let across_count = match (frame.by_rows, across.is_fixed()) {
+        (true, _) => Count::from(1),
+        (false, true) => Count::from(across.cap as i64),
+        (false, false) => Count::from(v.arguments.int(b, Argument::Count(across.clone()))),
     };
     if reversed(group.stmts) {
         if group.stmts.len() > 1 {
             return None;
         }
-        let last = b.int_sub(across_count, 1);
+        let last = match across_count {
+            Count::Const(n) => b.int(n - 1),
+            Count::Reg(n) => b.int_sub(n, 1),
+        };
         v.set_reverse(last);
     }
     let mut made = Vec::new();
@@ -175,14 +184,20 @@ fn build_in(group: &Group, frame: Frame, isa: Isa, name: &str) -> Option<Call> {
     for stmt in group.stmts {
         steps.push(prepare(group, b, &mut v, stmt, &mut made, frame)?);
     }
-    let counts = Counts {
-        full: b.int_shift(n, -log2),
-        rest: b.int_op(IntOp::And, n, b.lanes() as i32 - 1),
-        all: {
-            let up = b.int_add(n, b.lanes() as i32 - 1);
-            b.int_shift(up, -log2)
+    let counts = match n {
+        None => {
+            let vectors = Count::from((lanes.cap / width) as i64);
+            Counts { full: vectors, rest: None, all: vectors, across: across_count }
+        }
+        Some(n) => Counts {
+            full: b.int_shift(n, -log2).into(),
+            rest: Some(b.int_op(IntOp::And, n, width as i32 - 1)),
+            all: {
+                let up = b.int_add(n, width as i32 - 1);
+                b.int_shift(up, -log2).into()
+            },
+            across: across_count,
         },
-        across: across_count,
     };
     let first_lane = b.int(0);
     match order {
@@ -407,7 +422,7 @@ fn across_lanes(b: &mut Builder, combine: Combine, sum: VReg) -> VReg {
 }
 
 fn lanes_outside(b: &mut Builder, v: &mut Values, steps: &mut [Step], counts: &Counts, first_lane: IReg) {
-    let cut = v.needs_tail;
+    let rest = counts.rest.filter(|_| v.needs_tail);
     let mut block = |b: &mut Builder, tail| {
         let here = Here { tail, first_lane, other: first_lane };
         v.enter_inner(b);
@@ -424,10 +439,10 @@ fn lanes_outside(b: &mut Builder, v: &mut Values, steps: &mut [Step], counts: &C
             b.advance(first_lane, width);
         }
     };
-    if cut {
+    if let Some(rest) = rest {
         b.loop_(counts.full, |b, _| block(b, None));
-        b.if_positive(counts.rest, |b| {
-            let tail = b.tail(counts.rest);
+        b.if_positive(rest, |b| {
+            let tail = b.tail(rest);
             block(b, Some(tail));
         });
     } else {
@@ -436,8 +451,8 @@ fn lanes_outside(b: &mut Builder, v: &mut Values, steps: &mut [Step], counts: &C
 }
 
 fn lanes_inside(b: &mut Builder, v: &mut Values, steps: &mut [Step], counts: &Counts, first_lane: IReg) {
-    let cut = v.needs_tail;
-    let tail = cut.then(|| b.tail(counts.rest));
+    let rest = counts.rest.filter(|_| v.needs_tail);
+    let tail = rest.map(|rest| (rest, b.tail(rest)));
     b.loop_(counts.across, |b, o| {
         let here = |tail| Here { tail, first_lane, other: o };
         start(b, v, steps, here(None));
@@ -455,9 +470,9 @@ fn lanes_inside(b: &mut Builder, v: &mut Values, steps: &mut [Step], counts: &Co
         };
         match tail {
             None => b.loop_(counts.all, |b, _| step(b, v, steps, None)),
-            Some(tail) => {
+            Some((rest, tail)) => {
                 b.loop_(counts.full, |b, _| step(b, v, steps, None));
-                b.if_positive(counts.rest, |b| step(b, v, steps, Some(tail)));
+                b.if_positive(rest, |b| step(b, v, steps, Some(tail)));
             }
         }
         end(b, v, steps, here(None));

@@ -6,9 +6,10 @@
 
 use super::affine::other;
 use super::lanes::{Forms, axis_of};
-use crate::cpu::vkir::{Addr, Builder, Element, IReg, IntOp, Isa, Kernel, Source, VReg, emit};
+use crate::cpu::vkir::{Addr, Builder, Element, IReg, IntOp, IntSource, Isa, Kernel, Source, VReg, emit};
 use mixc_ir::expr::TileId;
 use mixc_ir::tile::{Axis, Extent, Stmt, TileOp, TileProgram, TileType};
+use std::collections::BTreeSet;
 
 /// A product and its kernels.
 #[derive(Clone, Debug)]
@@ -51,8 +52,10 @@ pub mod slot {
     pub const OUT: usize = 6;
     /// Addend.
     pub const ACC: usize = 7;
+    /// Length of the inner loop.
+    pub const INNER: usize = 8;
     /// Slots in all.
-    pub const COUNT: usize = 8;
+    pub const COUNT: usize = 9;
 }
 
 /// Steps of the inner loop written out.
@@ -101,6 +104,16 @@ fn tile_rows(b: &mut Builder, rows: usize, vectors: usize, s: Strides, registers
     } else {
         (0..rows * vectors).map(|_| b.constant(0.0)).collect()
     };
+    let (rounds, steps) = match registers.ends {
+        Ends::Together { rounds, steps } => (rounds, steps),
+        Ends::OnDiagonal(row) => {
+            b.advance(row, rows as i32);
+            let inner = b.arg(slot::INNER);
+            let n = b.int_op(IntOp::Min, row, IntSource::Reg(inner));
+            let rounds = b.int_shift(n, -(UNROLL.trailing_zeros() as i8));
+            (rounds, b.int_op(IntOp::And, n, UNROLL as i32 - 1))
+        }
+    };
     let scalar = b.int_copy(registers.scalars);
     let vector = b.int_copy(registers.vectors);
     let step = |b: &mut Builder, round: i32| {
@@ -115,12 +128,12 @@ fn tile_rows(b: &mut Builder, rows: usize, vectors: usize, s: Strides, registers
             }
         }
     };
-    b.loop_(registers.rounds, |b, _| {
+    b.loop_(rounds, |b, _| {
         (0..UNROLL as i32).for_each(|round| step(b, round));
         b.advance(scalar, UNROLL as i32 * s.scalar_inner);
         b.advance(vector, UNROLL as i32 * s.vector_inner);
     });
-    b.loop_(registers.steps, |b, _| {
+    b.loop_(steps, |b, _| {
         step(b, 0);
         b.advance(scalar, s.scalar_inner);
         b.advance(vector, s.vector_inner);
@@ -137,21 +150,31 @@ fn tile_rows(b: &mut Builder, rows: usize, vectors: usize, s: Strides, registers
     }
 }
 
+/// Where the inner loop of a register tile ends.
+#[derive(Clone, Copy)]
+enum Ends {
+    /// At the same place for all rows: rounds and steps.
+    Together { rounds: IReg, steps: IReg },
+    /// At the diagonal of a triangle: one past the last row that was done.
+    OnDiagonal(IReg),
+}
+
 struct Registers {
-    rounds: IReg,
-    steps: IReg,
+    ends: Ends,
     scalars: IReg,
     vectors: IReg,
     out: IReg,
     acc: IReg,
 }
 
-fn kernel(isa: Isa, rows: usize, vectors: usize, across: &Extent, s: Strides, init: bool) -> Kernel {
+fn kernel(isa: Isa, rows: usize, vectors: usize, across: &Extent, s: Strides, init: bool, triangular: bool) -> Kernel {
     let mut b = Builder::new("product", isa, slot::COUNT);
     let b = &mut b;
     let registers = Registers {
-        rounds: b.arg(slot::ROUNDS),
-        steps: b.arg(slot::STEPS),
+        ends: match triangular {
+            true => Ends::OnDiagonal(b.int(0)),
+            false => Ends::Together { rounds: b.arg(slot::ROUNDS), steps: b.arg(slot::STEPS) },
+        },
         scalars: b.arg(slot::SCALARS),
         vectors: b.arg(slot::VECTORS),
         out: b.arg(slot::OUT),
@@ -202,8 +225,14 @@ fn stride_along(program: &TileProgram, forms: &Forms, t: TileId, axis: Axis) -> 
     if axis == Axis::Rows { row } else { col }
 }
 
-/// The kernels of a dot, if its operands lie as they must.
-pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Option<Product> {
+/// The kernels of a dot, if its operands lie as they must; `triangles` are the tiles that are 0 above the diagonal.
+pub fn build(
+    program: &TileProgram,
+    forms: &Forms,
+    triangles: &BTreeSet<TileId>,
+    stmt: &Stmt,
+    isa: Isa,
+) -> Option<Product> {
     let Stmt::Let { results, op: TileOp::Dot { a, b, acc } } = stmt else { return None };
     let out = results[0];
     let lane = forms.lane(out)?;
@@ -239,6 +268,7 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     // for the vectors.
     let most_rows = if strides.scalar_row % 4096 == 0 && strides.scalar_inner == 4 { 7 } else { usize::MAX };
     let (width, rows) = shape(isa, count, across_extent.cap, most_rows);
+    let of_triangle = lane == Axis::Cols && !scalars.transposed && triangles.contains(&scalars.tile);
     let mut kernels = Vec::new();
     let mut left = width;
     let mut vectors_done = 0;
@@ -246,7 +276,7 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
         // A block of fixed width that divides needs no narrower kernels.
         let needed = if lanes.is_fixed() { (count - vectors_done) / left > 0 } else { count >= left };
         if needed {
-            let kernel = kernel(isa, rows, left, &across_extent, strides, acc.is_some());
+            let kernel = kernel(isa, rows, left, &across_extent, strides, acc.is_some(), of_triangle);
             if isa != Isa::Clif && emit(&kernel, isa).is_err() {
                 return None;
             }

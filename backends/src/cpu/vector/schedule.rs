@@ -13,6 +13,7 @@ use crate::cpu::storage::operands;
 use crate::cpu::vkir::Isa;
 use mixc_ir::expr::{Expr, Node, TileId};
 use mixc_ir::tile::{Axis, Carry, Role, Stmt, TileOp, TileProgram};
+use std::collections::BTreeSet;
 
 /// Statements with what is done for them.
 #[derive(Debug)]
@@ -48,6 +49,8 @@ struct Scheduler<'p, 'f> {
     program: &'p TileProgram,
     forms: &'f mut Forms,
     isa: Isa,
+    /// Tiles that are 0 above the diagonal.
+    triangles: BTreeSet<TileId>,
     /// Statements that read a tile; a carried tile counts as read by many.
     readers: Vec<usize>,
     available: Vec<bool>,
@@ -118,7 +121,8 @@ pub fn schedule<'p>(program: &'p TileProgram, forms: &mut Forms, isa: Isa) -> Ve
         });
     });
     let available = vec![false; program.tiles.len()];
-    let mut scheduler = Scheduler { program, forms, isa, readers, available, reads_outputs };
+    let triangles = program.lower_triangular();
+    let mut scheduler = Scheduler { program, forms, isa, triangles, readers, available, reads_outputs };
     scheduler.body(&program.body)
 }
 
@@ -148,7 +152,9 @@ impl<'p> Scheduler<'p, '_> {
                 }
                 Stmt::Let { op: TileOp::Dot { .. }, .. } => {
                     let inner = inner::build(self.program, self.forms, stmt, self.isa).map(ItemWork::InnerProduct);
-                    let product = || product::build(self.program, self.forms, stmt, self.isa).map(ItemWork::Product);
+                    let product = || {
+                        product::build(self.program, self.forms, &self.triangles, stmt, self.isa).map(ItemWork::Product)
+                    };
                     let work = inner.or_else(product).unwrap_or(ItemWork::Scalar);
                     Item { stmts: vec![stmt], work }
                 }

@@ -3,7 +3,7 @@
 //! Used in two passes: `prepare` finds out whether an expression fits and claims what it needs outside the loops
 //! (pointers, strides, arguments); `real` and `condition` then write the steps of one iteration.
 
-use super::affine::{Affine, Frame, other, var_of};
+use super::affine::{Affine, Frame, apart, other, var_of};
 use super::call::{Argument, Arguments, FloatArgument};
 use super::lanes::{Forms, TileForm};
 use crate::cpu::vkir::{Addr, BinaryOp, Builder, Element, IReg, IntOp, IntSource, Op, Scale, Tail, VReg};
@@ -32,12 +32,14 @@ pub enum Lie {
     Strided(IReg),
 }
 
-/// A condition on lanes as a number of first lanes: `lane * l + other * o + rest < 0`, lane 0 or 1.
+/// A condition on lanes as a number of first lanes: `lane * l + other * o + rest + constant < 0`, lane 0 or 1.
 #[derive(Clone, Debug)]
 struct Limit {
     lane: i64,
     other: i64,
+    /// Shared by conditions that differ in the constant: there are few registers.
     rest: IReg,
+    constant: i32,
 }
 
 /// A place in memory that moves along with the loops.
@@ -340,14 +342,13 @@ impl<'p> Values<'p> {
             self.limit(b, operand, x)?;
             return self.limit(b, operand, y);
         }
-        self.needs_index = true;
         if self.reverse.is_some() || self.reads_own(guard) {
             return None;
         }
         let limit = if self.frame.is_fixed(guard) && !has_tiles(guard) {
             // -1 where it holds: below 0.
             let rest = Expr::select(guard.clone(), Expr::int(-1), Expr::int(0));
-            Limit { lane: 0, other: 0, rest: self.arguments.int(b, Argument::Int(rest)) }
+            Limit { lane: 0, other: 0, rest: self.arguments.int(b, Argument::Int(rest)), constant: 0 }
         } else {
             let Node::Compare(op, x, y) = guard.node() else { return None };
             if self.kind(x) != Kind::Int || self.kind(y) != Kind::Int {
@@ -365,7 +366,10 @@ impl<'p> Values<'p> {
             if !(0..=1).contains(&lane) || i32::try_from(other).is_err() {
                 return None;
             }
-            Limit { lane, other, rest: self.arguments.int(b, Argument::Int(rest)) }
+            self.needs_index |= lane == 1;
+            let (near, n) = apart(&rest);
+            let (rest, constant) = i32::try_from(n).map_or((rest, 0), |n| (near, n));
+            Limit { lane, other, rest: self.arguments.int(b, Argument::Int(rest)), constant }
         };
         self.operands[operand].limits.push(limit);
         Some(())
@@ -458,6 +462,19 @@ impl<'p> Values<'p> {
         }
     }
 
+    /// What of a limit is the same for all lanes.
+    fn below(&self, b: &mut Builder, limit: &Limit, here: Here) -> IReg {
+        let mut below = limit.rest;
+        if limit.constant != 0 {
+            below = b.int_add(below, limit.constant);
+        }
+        if limit.other != 0 {
+            let part = b.int_mul(here.other, limit.other as i32);
+            below = b.int_add(part, below);
+        }
+        below
+    }
+
     /// How many of the first lanes an operand has, where that is limited.
     pub(super) fn lanes_of(&self, b: &mut Builder, operand: &Operand, here: Here) -> Option<Tail> {
         if operand.limits.is_empty() {
@@ -466,11 +483,7 @@ impl<'p> Values<'p> {
         let log2 = b.lanes().trailing_zeros() as i8;
         let mut count: Option<IReg> = here.tail.map(|t| t.count);
         for limit in &operand.limits {
-            let mut below = limit.rest;
-            if limit.other != 0 {
-                let part = b.int_mul(here.other, limit.other as i32);
-                below = b.int_add(part, below);
-            }
+            let below = self.below(b, limit, here);
             let n = if limit.lane == 1 {
                 let sum = b.int_add(below, here.first_lane);
                 let zero = b.int(0);
@@ -490,10 +503,44 @@ impl<'p> Values<'p> {
         count.map(|c| b.tail(c))
     }
 
+    /// Where all limits of an operand are the same for every lane: a number that is positive where they hold. An access
+    /// is then left out as a whole; masked ones outside a tensor's pages, though they do not fault, take very long.
+    fn holds(&self, b: &mut Builder, operand: &Operand, here: Here) -> Option<IReg> {
+        if operand.limits.is_empty() || operand.limits.iter().any(|l| l.lane != 0) {
+            return None;
+        }
+        let mut count: Option<IReg> = None;
+        for limit in &operand.limits {
+            let below = self.below(b, limit, here);
+            let zero = b.int(0);
+            let n = b.int_sub(zero, below);
+            count = Some(match count {
+                Some(c) => b.int_op(IntOp::Min, c, IntSource::Reg(n)),
+                None => n,
+            });
+        }
+        count
+    }
+
     pub(super) fn read(&mut self, b: &mut Builder, k: usize, here: Here) -> VReg {
-        let operand = self.operands[k].clone();
-        let address = self.address(&operand);
-        let tail = if operand.padded { None } else { self.lanes_of(b, &operand, here) };
+        let mut operand = self.operands[k].clone();
+        if let Some(holds) = self.holds(b, &operand, here) {
+            operand.limits.clear();
+            let value = b.vector_register();
+            let fill = b.constant(operand.fill as f32);
+            b.copy_to(value, fill);
+            b.if_positive(holds, |b| {
+                let read = self.read_operand(b, &operand, here);
+                b.copy_to(value, read);
+            });
+            return value;
+        }
+        self.read_operand(b, &operand, here)
+    }
+
+    fn read_operand(&self, b: &mut Builder, operand: &Operand, here: Here) -> VReg {
+        let address = self.address(operand);
+        let tail = if operand.padded { None } else { self.lanes_of(b, operand, here) };
         let value = match operand.lie {
             Lie::Contiguous => b.load_as(address, operand.element, tail),
             Lie::Strided(stride) => b.load_strided(address, stride, operand.element, tail.map(|t| t.count)),
@@ -504,7 +551,7 @@ impl<'p> Values<'p> {
             }
         };
         match tail {
-            Some(tail) if operand.fill != 0.0 => {
+            Some(tail) if operand.fill != 0.0 && !operand.limits.is_empty() => {
                 let fill = b.constant(operand.fill as f32);
                 b.select(tail.mask, value, fill)
             }
@@ -519,9 +566,18 @@ impl<'p> Values<'p> {
 
     /// Writes a vector to an operand.
     pub fn write(&mut self, b: &mut Builder, k: usize, value: VReg, here: Here) {
-        let operand = self.operands[k].clone();
-        let address = self.address(&operand);
-        let tail = if operand.padded { None } else { self.lanes_of(b, &operand, here) };
+        let mut operand = self.operands[k].clone();
+        if let Some(holds) = self.holds(b, &operand, here) {
+            operand.limits.clear();
+            b.if_positive(holds, |b| self.write_operand(b, &operand, value, here));
+        } else {
+            self.write_operand(b, &operand, value, here);
+        }
+    }
+
+    fn write_operand(&self, b: &mut Builder, operand: &Operand, value: VReg, here: Here) {
+        let address = self.address(operand);
+        let tail = if operand.padded { None } else { self.lanes_of(b, operand, here) };
         match operand.lie {
             Lie::Contiguous => b.store_as(value, address, operand.element, tail),
             Lie::Strided(stride) => {

@@ -10,6 +10,7 @@
 //! reuse between programs.
 
 mod footprint;
+mod joined;
 mod passing;
 mod terms;
 mod walk;

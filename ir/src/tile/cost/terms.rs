@@ -1,5 +1,6 @@
 //! A program as a nest of loops around terms: each a factor times a product of counts.
 
+use super::joined::Pass;
 use super::passing::passing;
 use crate::expr::{Binary, COL, Expr, Kind, Node, Pick, ROW, SlowId, TileId, Unary, Var};
 use crate::tile::{Combine, Extent, Slow, Stmt, TileOp, TileProgram, TileType};
@@ -76,6 +77,8 @@ struct Builder<'a> {
     depends: Vec<BTreeSet<Var>>,
     /// Tiles that stay in registers.
     passing: BTreeSet<TileId>,
+    /// Tiles that are 0 above the diagonal.
+    triangles: BTreeSet<TileId>,
 }
 
 /// The nest of a program.
@@ -83,7 +86,8 @@ pub(super) fn nest(program: &TileProgram) -> Nest {
     let around = program.grid.iter().enumerate().map(|(k, a)| (k, a.var)).collect();
     let depends = vec![BTreeSet::new(); program.tiles.len()];
     let passing = passing(program);
-    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends, passing };
+    let triangles = program.lower_triangular();
+    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends, passing, triangles };
     let body = b.body(&program.body);
     Nest { body, accesses: b.accesses, loops: b.loops }
 }
@@ -132,6 +136,12 @@ fn class(e: &Expr, kind: &dyn Fn(&Node) -> Kind) -> Option<Quantity> {
 /// exponential; measured 1.4 ns an element where an exponential takes 0.11.
 fn weight(e: &Expr) -> f64 {
     if matches!(e.node(), Node::Binary(Binary::Pow, ..)) { 12.0 } else { 1.0 }
+}
+
+/// Whether a sum takes up a product: both are one operation.
+fn takes_product(e: &Expr) -> bool {
+    let is_product = |e: &Expr| matches!(e.node(), Node::Binary(Binary::Mul, ..));
+    matches!(e.node(), Node::Binary(Binary::Add, a, b) if is_product(a) || is_product(b))
 }
 
 impl Builder<'_> {
@@ -232,7 +242,7 @@ impl Builder<'_> {
                 for part in parts {
                     varies = varies.or(self.expr(part, rows, cols, seen, out));
                 }
-                if let Some(quantity) = class(e, &|n| self.kind(n)) {
+                if let Some(quantity) = class(e, &|n| self.kind(n)).filter(|_| !takes_product(e)) {
                     // Columns lie in vectors: a function of the row is computed in each of the row's vectors.
                     let spread = quantity == Quantity::Special && varies.rows;
                     let counts = Varies { cols: varies.cols || spread, ..varies }.counts(rows, cols);
@@ -281,7 +291,7 @@ impl Builder<'_> {
     }
 
     fn operation(&mut self, results: &[TileId], op: &TileOp) -> Vec<Term> {
-        let mut out = vec![Term { quantity: Quantity::Steps, factor: 1.0, counts: Vec::new(), guard: None }];
+        let mut out = Vec::new();
         for t in results {
             self.whole(*t, &mut out);
         }
@@ -301,12 +311,20 @@ impl Builder<'_> {
                 if let Some(acc) = acc {
                     self.whole(*acc, &mut out);
                 }
-                let passes = 1.0 + f64::from(u8::from(acc.is_some()));
+                // Stores go at half the rate of loads (Zen 4: 32 bytes a cycle).
+                let passes = 2.0 + f64::from(u8::from(acc.is_some()));
                 let (rows, inner) = if a.transposed { (a_cols, a_rows) } else { (a_rows, a_cols) };
                 let cols = if b.transposed { b_rows } else { b_cols };
                 // The sums leave registers and, where they go on from others, come to them.
                 out.push(work(Quantity::Loads, passes, vec![rows.clone(), cols.clone()]));
-                out.push(work(Quantity::Fma, 2.0, vec![rows, inner, cols]));
+                if self.triangles.contains(&a.tile) && !a.transposed {
+                    // n (n + r) / 2 elements of a triangle, as r rows at a time are kept in registers.
+                    const ROWS: i64 = 6;
+                    out.push(work(Quantity::Fma, 1.0, vec![rows.clone(), inner.clone(), cols.clone()]));
+                    out.push(work(Quantity::Fma, 1.0, vec![rows, inner.min(ROWS), cols]));
+                } else {
+                    out.push(work(Quantity::Fma, 2.0, vec![rows, inner, cols]));
+                }
             }
             TileOp::Reduce { combine, of, .. } | TileOp::Scan { combine, of, .. } => {
                 let (rows, cols) = self.whole(*of, &mut out);
@@ -351,9 +369,13 @@ impl Builder<'_> {
 
     fn body(&mut self, body: &[Stmt]) -> Vec<Part> {
         let mut parts = Vec::with_capacity(body.len());
+        let mut pass = Pass::default();
         for stmt in body {
+            let joins = pass.joins(self.program, stmt);
+            let step = Term { quantity: Quantity::Steps, factor: 1.0, counts: Vec::new(), guard: None };
+            let begun = || if joins { Vec::new() } else { vec![step] };
             parts.push(match stmt {
-                Stmt::Let { results, op } => Part::Terms(self.operation(results, op)),
+                Stmt::Let { results, op } => Part::Terms([begun(), self.operation(results, op)].concat()),
                 Stmt::For { var, from, to, step, when, carry, body } => {
                     let number = self.program.grid.len() + self.loops;
                     self.loops += 1;
@@ -375,7 +397,8 @@ impl Builder<'_> {
                     Part::Loop { number, var: *var, from, to, step: *step, when, body }
                 }
                 Stmt::Store { tensor, index, value, rows, cols, guard } => {
-                    Part::Terms(self.store(*tensor, index, value, rows, cols, guard.as_ref()))
+                    let terms = self.store(*tensor, index, value, rows, cols, guard.as_ref());
+                    Part::Terms([begun(), terms].concat())
                 }
             });
         }
@@ -391,7 +414,7 @@ impl Builder<'_> {
         cols: &Extent,
         guard: Option<&Expr>,
     ) -> Vec<Term> {
-        let mut out = vec![Term { quantity: Quantity::Steps, factor: 1.0, counts: Vec::new(), guard: None }];
+        let mut out = Vec::new();
         let (rows, cols) = (&rows.count, &cols.count);
         self.elements(value, rows, cols, &mut out);
         let number = self.access(tensor, true, index);
