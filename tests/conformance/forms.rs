@@ -36,7 +36,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_window_two_sided", &["flash"], &[]),
     ("block_diagonal", &["block_diagonal"], &[]),
     ("call_twice", &["gemm"], &[]),
-    ("circulant", &["direct_conv"], &["fft_conv", "monarch_conv"]),
+    ("circulant", &["fft_conv"], &["direct_conv", "monarch_conv"]),
     ("companion_conv", &["gemm", "direct_conv"], &["fft_conv", "monarch_conv"]),
     ("delta_rule_gated", &["triangular_inverse", "chunked_scan"], &["recurrent_scan"]),
     ("dense_causal", &["dense"], &[]),
