@@ -4,10 +4,10 @@ use super::affine::{Frame, other, var_of};
 use super::call::{Argument, Call};
 use super::lanes::Forms;
 use super::steps::strict;
-use super::values::{Here, Order, Values, element_of};
+use super::values::{Here, Key, Order, Values, element_of, key};
 use crate::cpu::vkir::{BinaryOp, Builder, Condition, Count, IReg, IntOp, Isa, Op, ReduceOp, VReg, emit};
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Expr, Pick, TileId};
+use mixc_ir::expr::{Expr, Node, Pick, TileId};
 use mixc_ir::tile::{Axis, Combine, Extent, Stmt, TileOp, TileProgram, TileType};
 
 /// The iteration space of a statement: its extents and the tile or tensor whose lanes it follows.
@@ -99,21 +99,50 @@ pub struct Group<'p> {
     pub lane: Axis,
 }
 
-/// The kernel of a group, if it fits: whole, or called for one index of the other axis at a time.
+/// The kernel of a group, if it fits: with what is the same across the lanes kept in registers, without, or called for one
+/// index of the other axis at a time.
 pub fn build(group: &Group, isa: Isa, name: &str) -> Option<Call> {
-    [false, true].into_iter().find_map(|by_rows| {
-        let call = build_in(group, Frame { lane: group.lane, by_rows }, isa, name)?;
+    let whole = Frame { lane: group.lane, by_rows: false };
+    let still = still_loads(group);
+    let kept = (STILL..=MOST_STILL).contains(&still.len()).then_some((whole, still));
+    let plain = [(whole, Vec::new()), (Frame { by_rows: true, ..whole }, Vec::new())];
+    kept.into_iter().chain(plain).find_map(|(frame, still)| {
+        let call = build_in(group, frame, &still, isa, name)?;
         let fits = isa == Isa::Clif || emit(&call.kernel, isa).is_ok();
         fits.then_some(call)
     })
+}
+
+/// Loads that are the same for the whole inner loop when lanes are the outer one: from so many on the taps of a short
+/// filter, say, are worth going across the lanes' direction in memory; and how many leave registers for the rest.
+const STILL: usize = 4;
+const MOST_STILL: usize = 12;
+
+/// The loads whose elements differ along the lanes alone, of tensors that the group does not store to.
+fn still_loads(group: &Group) -> Vec<Key> {
+    let (lane, across) = (var_of(group.lane), var_of(other(group.lane)));
+    let stored = |t| group.stmts.iter().any(|s| matches!(s, Stmt::Store { tensor, .. } if *tensor == t));
+    let mut found = Vec::new();
+    for stmt in group.stmts {
+        let (Stmt::Let { op: TileOp::Map(value), .. } | Stmt::Store { value, .. }) = stmt else { continue };
+        value.visit(&mut |e| {
+            let Node::Load(l) = e.node() else { return };
+            let along = |v| l.index.iter().any(|i| i.mentions(v));
+            let still = l.guard.is_none() && along(lane) && !along(across) && !stored(l.tensor);
+            if still && !found.contains(&(key(e), 0)) {
+                found.push((key(e), 0));
+            }
+        });
+    }
+    found
 }
 
 fn reversed(stmts: &[&Stmt]) -> bool {
     stmts.iter().any(|s| matches!(s, Stmt::Let { op: TileOp::Scan { reverse: true, .. }, .. }))
 }
 
-/// Which loop is inner; `None` when the statements want different ones.
-fn order(group: &Group) -> Option<Order> {
+/// Which loop is inner, if any statement minds; nothing when they want different ones.
+fn wanted_order(group: &Group) -> Option<Option<Order>> {
     let across = other(group.lane);
     let mut wanted = None;
     for stmt in group.stmts {
@@ -130,7 +159,7 @@ fn order(group: &Group) -> Option<Order> {
         }
         wanted = Some(want);
     }
-    Some(wanted.unwrap_or(Order::LanesInside))
+    Some(wanted)
 }
 
 /// Loop counts, in registers where they are not known: there are few of these.
@@ -144,11 +173,15 @@ struct Counts {
     across: Count,
 }
 
-fn build_in(group: &Group, frame: Frame, isa: Isa, name: &str) -> Option<Call> {
+fn build_in(group: &Group, frame: Frame, still: &[Key], isa: Isa, name: &str) -> Option<Call> {
     let program = group.program;
     let (rows, cols) = space(program, group.stmts.first()?)?;
     let (lanes, across) = if frame.lane == Axis::Rows { (rows, cols) } else { (cols, rows) };
-    let order = order(group)?;
+    let order = match (wanted_order(group)?, still) {
+        (Some(order), _) => order,
+        (None, []) => Order::LanesInside,
+        (None, _) => Order::LanesOutside,
+    };
     if frame.by_rows && order == Order::LanesOutside {
         return None;
     }
@@ -201,7 +234,7 @@ fn build_in(group: &Group, frame: Frame, isa: Isa, name: &str) -> Option<Call> {
     };
     let first_lane = b.int(0);
     match order {
-        Order::LanesOutside => lanes_outside(b, &mut v, &mut steps, &counts, first_lane),
+        Order::LanesOutside => lanes_outside(b, &mut v, &mut steps, &counts, first_lane, still),
         Order::LanesInside => lanes_inside(b, &mut v, &mut steps, &counts, first_lane),
     }
     let each = frame.by_rows.then(|| (var_of(other(frame.lane)), across.clone()));
@@ -421,12 +454,20 @@ fn across_lanes(b: &mut Builder, combine: Combine, sum: VReg) -> VReg {
     }
 }
 
-fn lanes_outside(b: &mut Builder, v: &mut Values, steps: &mut [Step], counts: &Counts, first_lane: IReg) {
+fn lanes_outside(
+    b: &mut Builder,
+    v: &mut Values,
+    steps: &mut [Step],
+    counts: &Counts,
+    first_lane: IReg,
+    still: &[Key],
+) {
     let rest = counts.rest.filter(|_| v.needs_tail);
     let mut block = |b: &mut Builder, tail| {
         let here = Here { tail, first_lane, other: first_lane };
         v.enter_inner(b);
         start(b, v, steps, here);
+        v.keep(b, still, here);
         b.loop_(counts.across, |b, o| {
             iteration(b, v, steps, Here { tail, first_lane, other: o });
             v.next_inner(b);

@@ -89,7 +89,8 @@ pub enum Order {
 /// Limits of positions: sums of them stay exact in f32.
 const EXACT: i64 = 1 << 22;
 
-type Key = (usize, u8);
+/// An expression by its address, and in which way a tile is read.
+pub type Key = (usize, u8);
 
 /// What an iteration needs to know of its lanes.
 #[derive(Clone, Copy)]
@@ -115,6 +116,8 @@ pub struct Values<'p> {
     pub arguments: Arguments,
     pub(super) operands: Vec<Operand>,
     pub(super) operand_of: BTreeMap<Key, usize>,
+    /// Values that are the same in every iteration of the inner loop.
+    kept: BTreeMap<Key, VReg>,
     offsets: Vec<(Step, IReg)>,
     bases: Vec<Base>,
     pub(super) positions: Vec<Position>,
@@ -172,6 +175,7 @@ impl<'p> Values<'p> {
             arguments: Arguments::default(),
             operands: Vec::new(),
             operand_of: BTreeMap::new(),
+            kept: BTreeMap::new(),
             offsets: Vec::new(),
             bases: Vec::new(),
             positions: Vec::new(),
@@ -450,8 +454,20 @@ impl<'p> Values<'p> {
 
     /// Before the steps of one iteration.
     pub fn begin(&mut self) {
-        self.now.clear();
+        self.now.clone_from(&self.kept);
         self.local.clear();
+    }
+
+    /// Reads what the inner loop does not move before it, of the loads `still`.
+    pub fn keep(&mut self, b: &mut Builder, still: &[Key], here: Here) {
+        self.kept.clear();
+        for id in still {
+            let Some(k) = self.operand_of.get(id).copied() else { continue };
+            if self.operands[k].offset.is_none() && self.operands[k].limits.is_empty() {
+                let value = self.read(b, k, here);
+                self.kept.insert(*id, value);
+            }
+        }
     }
 
     fn address(&self, operand: &Operand) -> Addr {
