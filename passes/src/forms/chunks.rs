@@ -23,6 +23,9 @@ pub const STATES: usize = 1024;
 /// Most tokens of a chunk when all states share a decay. The work within a chunk grows with it, what a chunk costs
 /// beside falls; measured times for 64 and 128 states are within a tenth of each other at 16 and 32, a sixth more at 64.
 const SHARED: usize = 32;
+/// Most tokens of a chunk when nothing decays: what a chunk costs beside is little then. Measured for 32 states, 32 takes a
+/// third longer, 64 four fifths.
+const LASTING: usize = 16;
 /// Most tokens of all together that are one chunk when all states share a decay: such a chunk has no state to keep, which
 /// is worth more than the work within it up to about twice the length of others.
 const SINGLE: usize = 64;
@@ -101,10 +104,11 @@ impl Chunks {
         let lasting = scan.a.body.as_float() == Some(0.0);
         let own = !lasting && scan.a_has_features && !scan.a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
         let operator = scan.map(|l| s.local_lambda(cx, l));
-        let most = match (own, cx.most(&m.ty.rows)) {
-            (true, _) => OWN,
-            (false, all) if all <= SINGLE as i64 => SINGLE,
-            (false, _) => SHARED,
+        let most = match cx.most(&m.ty.rows) {
+            _ if own => OWN,
+            all if all <= SINGLE as i64 => SINGLE,
+            _ if lasting => LASTING,
+            _ => SHARED,
         };
         let length = s.b.knob("chunk", capacity(cx, &m.ty.rows, most));
         Some(Chunks {

@@ -94,7 +94,10 @@ impl Write for Scan {
                     batched(&a, &mix.ty.batch, &batch, std::slice::from_ref(token))
                 };
                 let xt = tokens(&x, &apply.batch, &out_batch, &[place(token), column.clone()]);
-                let next = Expr::tile(carried[0]) * decay.apply(Unary::Exp) + element(&b, token) * xt;
+                let decay = decay.apply(Unary::Exp);
+                let kept = Expr::tile(carried[0]);
+                let kept = if decay.as_float() == Some(1.0) { kept } else { kept * decay };
+                let next = kept + element(&b, token) * xt;
                 let state = t.map("s1", ty, &rows, &cols, next);
                 let weighted = t.map("w", ty, &rows, &cols, Expr::tile(state) * element(&c, token));
                 let y = t.reduce("y", Combine::Sum, Axis::Rows, weighted);
