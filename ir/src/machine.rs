@@ -92,7 +92,7 @@ impl Machine {
         }
     }
 
-    /// NVIDIA H100 SXM by its data sheet (f32 67, dense bf16 989 TFLOP/s, 50 MB of L2, 3.35 TB/s) and the throughputs of
+    /// NVIDIA H100 SXM by its data sheet (f32 67, dense bf16 989 TFLOP/s, 50 MB of L2, 3.35 TB/s), a guess of L2's bandwidth, and the throughputs of
     /// compute capability 9.0 in the CUDA programming guide; not measured.
     pub fn h100() -> Machine {
         Machine::nvidia(Gpu {
@@ -107,7 +107,7 @@ impl Machine {
         })
     }
 
-    /// NVIDIA A100 SXM by its data sheet (f32 19.5, dense bf16 312 TFLOP/s, 40 MB of L2, 2.04 TB/s); not measured.
+    /// NVIDIA A100 SXM by its data sheet (f32 19.5, dense bf16 312 TFLOP/s, 40 MB of L2, 2.04 TB/s) and a guess of L2's bandwidth; not measured.
     pub fn a100() -> Machine {
         Machine::nvidia(Gpu {
             name: "a100",

@@ -3,12 +3,7 @@
 
 mod agree;
 
-use agree::{Random, agrees, agrees_at};
-use mixc_ir::dim::{DimValues, Symbol};
-
-fn values(queries: usize, keys: usize) -> DimValues {
-    [("T", queries), ("S", keys)].map(|(n, v)| (Symbol::from(n), v as i64)).into_iter().collect()
-}
+use agree::{Random, agrees, agrees_at, values};
 
 #[test]
 fn keys_come_first() {

@@ -2,12 +2,7 @@
 
 mod agree;
 
-use agree::{Random, agrees_at};
-use mixc_ir::dim::{DimValues, Symbol};
-
-fn values(queries: usize, keys: usize) -> DimValues {
-    [("T", queries), ("S", keys)].map(|(n, v)| (Symbol::from(n), v as i64)).into_iter().collect()
-}
+use agree::{Random, agrees_at, values};
 
 #[test]
 fn parts_of_the_keys_are_merged() {

@@ -8,7 +8,7 @@ use super::dense::normalised;
 use super::flash::tokens;
 use super::reduce::by_row;
 use super::{Apply, ApplyForm, Write, capacity, open};
-use crate::lower::{Context, Failure, Lambda, Producer, RowStep, Scribe, batch_index};
+use crate::lower::{Context, Failure, Lambda, Producer, Scribe, batch_index};
 use mixc_ir::expr::{COL, Expr, SlowId, TileId, Var};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
@@ -95,10 +95,7 @@ impl<'a> Site<'a> {
             None => (Expr::int(0), Expr::int(0), total),
         };
         let column = d0 + Expr::from(COL);
-        let eps = match mix.row_step {
-            RowStep::SumTo { eps } => Some(eps),
-            _ => None,
-        };
+        let eps = mix.row_step.eps();
         Ok(Site { apply, scan, cols, batch, part: number, column, eps, x, ty: TileType::of(mix.ty.dtype), from, to })
     }
 

@@ -76,10 +76,7 @@ impl Write for Sum {
 
 impl Sum {
     fn eps(&self) -> Option<f64> {
-        match self.apply.mix.row_step {
-            RowStep::SumTo { eps } => Some(eps),
-            _ => None,
-        }
+        self.apply.mix.row_step.eps()
     }
 
     fn write_rows(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {

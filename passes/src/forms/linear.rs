@@ -82,10 +82,7 @@ impl Write for Linear {
         let states = whole(&product.q.shape.last().cloned().unwrap_or_default(), depth);
         let one = Extent::fixed(1);
         let mut start = vec![s.b.map("state", ty, &states, &width, Expr::float(0.0))];
-        let eps = match mix.row_step {
-            RowStep::SumTo { eps } => Some(eps),
-            _ => None,
-        };
+        let eps = mix.row_step.eps();
         if eps.is_some() {
             start.push(s.b.map("keys", ty, &one, &states, Expr::float(0.0)));
         }

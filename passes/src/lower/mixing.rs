@@ -40,6 +40,16 @@ pub enum RowStep {
     },
 }
 
+impl RowStep {
+    /// What is added to the sums that rows are divided by, if they are.
+    pub fn eps(&self) -> Option<f64> {
+        match self {
+            RowStep::SumTo { eps } => Some(*eps),
+            _ => None,
+        }
+    }
+}
+
 /// An operator that is not a matrix of elements.
 #[derive(Clone, Debug)]
 pub enum Special {

@@ -1,6 +1,6 @@
 //! What tests of forms share: random inputs, and a program in a form against the reference.
 
-use mixc_ir::dim::DimValues;
+use mixc_ir::dim::{DimValues, Symbol};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Kind, Scalar};
 use mixc_ir::lowered::{Action, Lowered};
@@ -64,6 +64,12 @@ pub fn lowered(program: &Program, values: &DimValues, form: &str) -> Lowered {
         }
     }
     lowered
+}
+
+/// T queries and S keys.
+#[allow(dead_code, reason = "not every test of a form needs it")]
+pub fn values(queries: usize, keys: usize) -> DimValues {
+    [("T", queries), ("S", keys)].map(|(n, v)| (Symbol::from(n), v as i64)).into_iter().collect()
 }
 
 /// The lengths of a value's axes.

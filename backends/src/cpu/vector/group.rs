@@ -416,7 +416,7 @@ fn start(b: &mut Builder, v: &mut Values, steps: &[Step], here: Here) {
             }
             Step::Recurrence { start, state, .. } => {
                 let first = match start {
-                    Some(operand) => v.read_still(b, *operand, here),
+                    Some(operand) => v.read(b, *operand, here),
                     None => b.constant(0.0),
                 };
                 b.copy_to(*state, first);

@@ -575,11 +575,6 @@ impl<'p> Values<'p> {
         }
     }
 
-    /// Reads an operand that the inner loop does not move.
-    pub fn read_still(&mut self, b: &mut Builder, k: usize, here: Here) -> VReg {
-        self.read(b, k, here)
-    }
-
     /// Writes a vector to an operand.
     pub fn write(&mut self, b: &mut Builder, k: usize, value: VReg, here: Here) {
         let mut operand = self.operands[k].clone();
