@@ -138,6 +138,25 @@ fn back_ends_know_no_form() {
 }
 
 #[test]
+fn the_choice_among_forms_names_none() {
+    let path = "passes/src/forms/choice.rs";
+    let forms = files("passes/src/forms", ".rs").into_iter().filter(|p| read(p).contains(": ApplyForm = "));
+    let modules = forms.map(|p| p.rsplit('/').next().and_then(|f| f.strip_suffix(".rs")).unwrap_or("").to_string());
+    // Iterators have a `map` too.
+    let catalogue = mixc::forms().iter().map(|(name, _)| name.to_string()).filter(|n| n != "map");
+    let names: Vec<String> = modules.chain(catalogue).collect();
+    assert!(names.iter().filter(|n| *n == "block_sparse").count() == 2, "the forms are read");
+    let words = |line: &str| -> Vec<String> {
+        line.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').map(str::to_string).collect()
+    };
+    let named = |(n, line): (usize, String)| {
+        let form = words(&line).into_iter().find(|w| names.contains(w))?;
+        Some(format!("{path}:{n}: {form}"))
+    };
+    nothing(code(path).into_iter().filter_map(named).collect());
+}
+
+#[test]
 fn versions_are_pinned() {
     let manifest = read("Cargo.toml");
     let start = manifest.find("[workspace.dependencies]").expect("the versions stand in one place");

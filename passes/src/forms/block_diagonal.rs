@@ -5,7 +5,7 @@
 //! a sum of block-diagonal ones, one a channel) is summed row by row within its block, its elements formed as they are
 //! read.
 
-use super::{Apply, ApplyForm, Producer, Write, buffers_of, capacity, dense, open};
+use super::{Apply, ApplyForm, Producer, Write, all_visited, buffers_of, capacity, dense, open};
 use crate::lower::{BlockFactor, Context, Factors, Failure, Lambda, RowStep, Scribe, axes, axis, batched};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
@@ -25,6 +25,8 @@ pub static FORM: ApplyForm = ApplyForm {
         let rows = rows_of_blocks(apply).ok_or_else(|| cx.fail("the support has no blocks along the diagonal"))?;
         dense::within_blocks(cx, apply, rows, shape, dtype)
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// The matrices of an operator that is one block-diagonal matrix, as it stands.

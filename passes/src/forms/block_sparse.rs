@@ -32,6 +32,8 @@ pub static FORM: ApplyForm = ApplyForm {
         };
         Ok(open(BlockSparse { apply: apply.clone(), listed }, dtype, shape.to_vec()))
     },
+    instead_of: &[],
+    share: visited_share,
 };
 
 /// The share of the blocks of a mask that is reckoned to be marked where the mask is data: a guess, for nothing is known of
@@ -40,7 +42,7 @@ const TYPICAL_SHARE: f64 = 0.25;
 
 /// The share of blocks that are visited: counted in a constant mask, `TYPICAL_SHARE` of one that is data. Lists of a
 /// search have their length, which programs show.
-pub fn visited_share(cx: &Context<'_>, a: &Apply) -> f64 {
+fn visited_share(cx: &Context<'_>, a: &Apply) -> f64 {
     if a.mix.listed.is_some() {
         return 1.0;
     }

@@ -14,7 +14,7 @@
 use super::blocks::{self, Columns, RowBlock};
 use super::flash::{self, LEAST, Rows, inner_capacity, local_mix, normalised, whole};
 use super::reduce::by_row;
-use super::{Apply, ApplyForm, Write, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, batch_index, batched};
 use mixc_ir::expr::{COL, Expr, ROW, TileId, Unary};
 use mixc_ir::lowered::BufferId;
@@ -28,6 +28,8 @@ pub static FORM: ApplyForm = ApplyForm {
         let rows = Rows::new(cx, apply)?;
         Ok(open(Blocked { rows }, dtype, shape.to_vec()))
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Most bytes of scores, where flash attention could do without.

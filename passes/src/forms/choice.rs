@@ -1,9 +1,11 @@
 //! Which form an application takes: of those that apply the one whose tile programs cost least at the typical lengths.
 //!
 //! Every form is written down in a trial that leaves no trace in the model. Costs come from walking the programs alone;
-//! no form knows its own. A form that is asked for by name is taken wherever it applies.
+//! no form knows its own. What a form says of itself ([`ApplyForm`]) is all that is known of it here: the share of its
+//! programs that a call visits, and which forms it leaves no room for. A form that is asked for by name is taken wherever
+//! it applies.
 
-use super::{APPLY_FORMS, Apply, ApplyForm, block_sparse, dense, emit, monarch, walsh_hadamard};
+use super::{APPLY_FORMS, Apply, ApplyForm, OF_ELEMENTS, emit};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
@@ -41,18 +43,16 @@ pub fn apply(
     let wanted = fits.iter().any(asked);
     if wanted {
         fits.retain(asked);
-    }
-    // Elements of a product of factors are made from the factors: the matrix of them is never cheaper by more than the
-    // start of a program, and is made only when it is asked for.
-    if !wanted && [&monarch::FORM, &walsh_hadamard::FORM].iter().any(|f| (f.applies)(cx, &apply)) {
-        fits.retain(|f| f.name != dense::FORM.name);
+    } else {
+        let left_out: Vec<&str> = fits.iter().flat_map(|f| f.instead_of).copied().collect();
+        fits.retain(|f| !left_out.contains(&f.name));
     }
     match fits.as_slice() {
         [] => {
             // Not a matrix of elements in a way that some form knows: make it one.
             let plain = crate::lower::materialise(cx, mix)?;
             let apply = Apply { mix: plain, ..apply };
-            (dense::FORM.open)(cx, &apply, shape, dtype)
+            (OF_ELEMENTS.open)(cx, &apply, shape, dtype)
         }
         [one] => (one.open)(cx, &apply, shape, dtype),
         several => {
@@ -73,9 +73,7 @@ fn cheapest(cx: &mut Context<'_>, forms: &[&ApplyForm], apply: &Apply, shape: &[
             })
             .map(|steps| {
                 let (seconds, bytes) = reckoned(cx, &steps);
-                // Programs show the work of full lists.
-                let share =
-                    if form.name == block_sparse::FORM.name { block_sparse::visited_share(cx, apply) } else { 1.0 };
+                let share = (form.share)(cx, apply);
                 (seconds * share, bytes * share)
             })
         })

@@ -10,7 +10,7 @@
 
 use super::chunks::{self, Chunks};
 use super::flash::tokens;
-use super::{Apply, ApplyForm, Write, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Mix, Producer, Scribe, Special, batch_index};
 use mixc_ir::expr::{COL, Expr, Var};
 use mixc_ir::lowered::BufferId;
@@ -21,6 +21,8 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "triangular_inverse.chunks",
     applies: |cx, a| !a.channelwise && inverted(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(ChunkedDelta { apply: apply.clone() }, dtype, shape.to_vec())),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Columns of the state that one grid point carries.

@@ -7,7 +7,7 @@ use super::chunks::{self, Chunks};
 use super::dense::normalised;
 use super::flash::tokens;
 use super::reduce::by_row;
-use super::{Apply, ApplyForm, Write, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Producer, Scribe, batch_index};
 use mixc_ir::expr::{COL, Expr, SlowId, TileId, Var};
 use mixc_ir::lowered::BufferId;
@@ -18,6 +18,8 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "chunked_scan",
     applies: |cx, a| !a.channelwise && chunks::normalised_scan_of(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(ChunkedScan { apply: apply.clone() }, dtype, shape.to_vec())),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Columns of the state that one grid point carries.

@@ -4,7 +4,7 @@
 use super::blocks::{self, RowBlock};
 use super::flash::{Scores, channel_batch, inner_capacity, local_mix, reads, tokens};
 use super::reduce::by_row;
-use super::{Apply, ApplyForm, Write, block_diagonal, capacity, gemm, open};
+use super::{Apply, ApplyForm, Write, all_visited, block_diagonal, capacity, gemm, open};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, axis, batch_index, batched};
 use mixc_ir::dim::Dim;
@@ -21,6 +21,8 @@ pub static FORM: ApplyForm = ApplyForm {
         summed && !(block_diagonal::FORM.applies)(cx, a)
     },
     open: |cx, apply, shape, dtype| sum(cx, apply, None, shape, dtype),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// The sums of an operator whose row i meets columns of block `i / rows` along the diagonal alone.

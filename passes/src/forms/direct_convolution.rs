@@ -5,7 +5,7 @@
 
 use super::flash::{reads, tokens};
 use super::taps::{Filter, filter, token_or_zero};
-use super::{Apply, ApplyForm, Producer, Write, capacity, open};
+use super::{Apply, ApplyForm, Producer, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Scribe};
 use mixc_ir::dim::{Dim, DimError};
 use mixc_ir::expr::TileId;
@@ -23,6 +23,8 @@ pub static FORM: ApplyForm = ApplyForm {
         };
         Ok(open(Sum { apply: apply.clone(), filter }, dtype, shape.to_vec()))
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Lags of a turn: their taps and the tokens they meet are read once each.

@@ -9,7 +9,7 @@
 
 use super::blocks::{self, RowBlock};
 use super::reduce::{by_col, by_row};
-use super::{Apply, ApplyForm, Write, buffers_of, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, buffers_of, capacity, open};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe};
 use mixc_ir::dim::Dim;
@@ -22,6 +22,8 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "flash",
     applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
     open: |cx, apply, shape, dtype| Ok(open(Rows::new(cx, apply)?, dtype, shape.to_vec())),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Masks that are the same for every row (padding) as biases of 0 and minus infinity, which softmax cannot tell from

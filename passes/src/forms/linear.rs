@@ -12,7 +12,7 @@ use super::blocks;
 use super::dense::normalised;
 use super::flash::{fold_scale, inner_capacity, local_mix, reads, whole};
 use super::reduce::by_row;
-use super::{Apply, ApplyForm, Write, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Producer, RowStep, Scribe, batch_index, batched};
 use mixc_ir::expr::{COL, Expr, Node, ROW, TileId, Var};
@@ -31,6 +31,8 @@ pub static FORM: ApplyForm = ApplyForm {
         plain && summed && same_for_every_row && depth && scale_of_product(a).is_some()
     },
     open: |_, apply, shape, dtype| Ok(open(Linear { apply: apply.clone() }, dtype, shape.to_vec())),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Rows of a block of queries or of keys.

@@ -174,6 +174,15 @@ pub struct ApplyForm {
     pub applies: fn(&Context<'_>, &Apply) -> bool,
     /// The producer.
     pub open: fn(&mut Context<'_>, &Apply, &[Dim], DType) -> Result<Producer, Failure>,
+    /// Names of forms that are left out where this one applies, unless they are asked for.
+    pub instead_of: &'static [&'static str],
+    /// The share of the work that its programs show which a typical call does.
+    pub share: fn(&Context<'_>, &Apply) -> f64,
+}
+
+/// The share of a form whose programs show all of its work.
+pub fn all_visited(_: &Context<'_>, _: &Apply) -> f64 {
+    1.0
 }
 
 impl ApplyForm {
@@ -201,6 +210,9 @@ pub fn askable() -> Vec<&'static str> {
     let of = |(name, _): &(&'static str, &str)| if under(name).is_empty() { vec![*name] } else { under(name) };
     CATALOGUE.iter().flat_map(of).collect()
 }
+
+/// The form of operators that no other takes, once they are a matrix of elements.
+pub static OF_ELEMENTS: &ApplyForm = &dense::FORM;
 
 /// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
 pub static APPLY_FORMS: &[&ApplyForm] = &[

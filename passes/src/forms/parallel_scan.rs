@@ -4,7 +4,7 @@
 
 use super::chunked_scan::Site;
 use super::chunks;
-use super::{Apply, ApplyForm, Write, open};
+use super::{Apply, ApplyForm, Write, all_visited, open};
 use crate::lower::{Context, Failure, Producer, Scribe};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{Expr, ROW};
@@ -15,6 +15,8 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "parallel_scan",
     applies: |cx, a| !a.channelwise && cx.most(&a.mix.ty.rows) > PART as i64 && chunks::scan_of(cx, &a.mix).is_some(),
     open: |_, apply, shape, dtype| Ok(open(ParallelScan { apply: apply.clone() }, dtype, shape.to_vec())),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Tokens of a part: a multiple of every length of chunks, long enough that a state is little beside its tokens.

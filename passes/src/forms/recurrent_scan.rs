@@ -9,7 +9,7 @@
 
 use super::chunks;
 use super::flash::{channel_batch, tokens};
-use super::{Apply, ApplyForm, Write, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Producer, Scribe, Semiseparable, batch_index, batched};
 use mixc_ir::expr::{COL, Expr, ROW, Unary};
 use mixc_ir::lowered::BufferId;
@@ -20,6 +20,8 @@ pub static FORM: ApplyForm = ApplyForm {
     name: "recurrent_scan",
     applies: |cx, a| chunks::scan_of(cx, &a.mix).is_some_and(Semiseparable::is_plain),
     open: |_, apply, shape, dtype| Ok(open(Scan { apply: apply.clone() }, dtype, shape.to_vec())),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Columns of the state that one grid point carries.

@@ -10,7 +10,7 @@
 //! by `FADED`. In time linear in the tokens.
 
 use super::flash::{LEAST, channel_batch, reads, tokens};
-use super::{Apply, ApplyForm, Write, blocks, capacity, open};
+use super::{Apply, ApplyForm, Write, all_visited, blocks, capacity, open};
 use crate::lower::{Context, Diagonal, Failure, Producer, RowStep, Scribe, Separable, batch_index, separate};
 use mixc_ir::expr::{COL, Compare, Expr, Pick, TileId, Unary, Var};
 use mixc_ir::lowered::BufferId;
@@ -24,6 +24,8 @@ pub static FORM: ApplyForm = ApplyForm {
         Some(parts) => Ok(open(SoftmaxScan { apply: apply.clone(), parts }, dtype, shape.to_vec())),
         None => Err(cx.fail("not a scan")),
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Columns that one grid point carries.

@@ -10,7 +10,7 @@
 
 use super::flash::{FEATURES, LEAST, Rows, normalised, whole};
 use super::reduce::by_row;
-use super::{ApplyForm, Write, capacity, open};
+use super::{ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Producer, RowStep, Scribe, batch_index, batched};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Expr, ROW, TileId, Unary};
@@ -29,6 +29,8 @@ pub static FORM: ApplyForm = ApplyForm {
         let rows = Rows::new(cx, apply)?;
         Ok(open(SplitKeys { rows }, dtype, shape.to_vec()))
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Keys of a part: some blocks of them, so that what a part leaves is little beside what it reads.

@@ -7,7 +7,7 @@
 //! A grid point owns some columns of X and reads back the blocks that it has stored itself. The inverse is never formed.
 
 use super::flash::{local_mix, reads};
-use super::{Apply, ApplyForm, Write, buffers_of, capacity, dense, open};
+use super::{Apply, ApplyForm, Write, all_visited, buffers_of, capacity, dense, open};
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe, Special, axis, batch_index, batched};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Expr, ROW};
@@ -26,6 +26,8 @@ pub static FORM: ApplyForm = ApplyForm {
         let lower = dense::store_products(cx, &plain)?;
         Ok(open(Substitution { lower, apply: apply.clone() }, dtype, shape.to_vec()))
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Rows of a block: the substitution inside a block is sequential, products between blocks are not.

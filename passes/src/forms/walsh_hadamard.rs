@@ -2,7 +2,7 @@
 //! roots are signs.
 
 use super::flash::{reads, tokens};
-use super::{Apply, ApplyForm, Producer, Write, capacity, open};
+use super::{Apply, ApplyForm, Producer, Write, all_visited, capacity, open};
 use crate::lower::{Context, Factors, Failure, Lambda, RowStep, Scribe};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Expr, ROW};
@@ -18,6 +18,9 @@ pub static FORM: ApplyForm = ApplyForm {
         plain && matches!(a.mix.factors, Some(Factors::Hadamard { .. })) && length(a).is_some()
     },
     open: |_, apply, shape, dtype| Ok(open(Butterflies { apply: apply.clone() }, dtype, shape.to_vec())),
+    // Elements of the matrix are made from the factors: it is never cheaper by more than the start of a program.
+    instead_of: &["dense"],
+    share: all_visited,
 };
 
 /// Numbers that a stage combines: with as many results they fill the vector registers.

@@ -13,7 +13,7 @@ use super::plan::{Plan, smooth_from};
 use super::stages::{Results, Tokens, Transform};
 use crate::forms::flash::reads;
 use crate::forms::taps::{Filter, filter, token_or_zero};
-use crate::forms::{Apply, ApplyForm, Producer, Write, capacity, open};
+use crate::forms::{Apply, ApplyForm, Producer, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Scribe, axes, axis, batched};
 use mixc_ir::dim::{Dim, DimError};
 use mixc_ir::dtype::DType;
@@ -26,6 +26,8 @@ pub static FFT: ApplyForm = ApplyForm {
     name: "fft_conv",
     applies: |cx, a| filter(cx, a).is_some(),
     open: |cx, apply, shape, dtype| convolution(cx, apply, shape, dtype, None),
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Through two or three products with dense matrices, for machines that do nothing else as fast.
@@ -36,6 +38,8 @@ pub static MONARCH: ApplyForm = ApplyForm {
         let order = if length(cx, apply) > 1024 { 3 } else { 2 };
         convolution(cx, apply, shape, dtype, Some(order))
     },
+    instead_of: &[],
+    share: all_visited,
 };
 
 /// Blocks of sequences whose length only the call knows: the transform of 16 channels fits a second-level cache.
