@@ -8,7 +8,7 @@ use mixc_passes::rewrite::Exactness;
 use serde_json::{Value, json};
 
 /// Forms that compute tensors element by element or row by row: what surrounds the forms of mixing.
-pub const SMALL_WORK: [&str; 4] = ["map", "layout", "reduce", "norm"];
+pub const SMALL_WORK: [&str; 5] = ["map", "gather", "layout", "reduce", "norm"];
 
 /// A rule that was applied.
 #[derive(Clone, Debug)]

@@ -74,9 +74,13 @@ fn forms_of(c: &Compilation) -> Vec<String> {
     forms
 }
 
-/// What tells tile programs apart.
+/// What tells tile programs apart, whatever form they are reported as.
 fn text(c: &Compilation) -> String {
-    crate::print_stage(c, crate::Stage::Lower)
+    let programs = c.lowered.steps.iter().filter_map(|step| match &step.action {
+        Action::Run { program, buffers, .. } => Some(format!("{:?} {buffers:?} {program}\n", step.phase)),
+        Action::CheckIds { .. } => None,
+    });
+    programs.collect()
 }
 
 /// Milliseconds and bytes moved of a call.

@@ -16,7 +16,7 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("mamba2", 2048, &["chunked_scan"]),
     ("mamba2_hybrid", 2048, &["chunked_scan", "flash|split_keys"]),
     ("mlp_mixer", 196, &["dense"]),
-    ("moe_ot", 515, &["top_k", "gemm"]),
+    ("moe_ot", 515, &["route", "top_k", "gemm"]),
     ("pgn", 515, &["gemm"]),
     ("rwkv", 2048, &["recurrent_scan"]),
     ("s4_ptd", 8192, &["fft_conv"]),
@@ -24,9 +24,9 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("s_mamba", 321, &["recurrent_scan"]),
     ("spacetime", 8192, &["fft_conv"]),
     ("ssamba", 2048, &["recurrent_scan"]),
-    ("tensor_attention", 515, &["flash|split_keys"]),
+    ("tensor_attention", 515, &["tensor_flash|split_keys"]),
     ("tpgn", 37, &["gemm"]),
-    ("transnormer", 2048, &["flash|split_keys", "chunked_scan"]),
+    ("transnormer", 2048, &["window|split_keys", "chunked_scan"]),
 ];
 
 /// Forms that stand for no structure: only the mixer's own weights are dense.

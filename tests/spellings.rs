@@ -18,7 +18,7 @@ struct Group {
 const GROUPS: &[Group] = &[
     // Softmax attention over a causal window.
     Group {
-        forms: &["flash"],
+        forms: &["window"],
         bodies: &[
             "%y = attention %q, %k, %v {causal, window = 9, scale = 0.25}",
             "%s = gram %q, %k {scale = 0.25}\n%m = mask %s {causal, window = 9}\n%p = softmax %m\n%y = apply %p, %v",

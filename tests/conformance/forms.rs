@@ -8,7 +8,9 @@ use mixc::{Request, Target};
 /// A case, the forms that are chosen for it by cost in order, and forms that apply as well.
 ///
 /// Without a form of mixing: rotations, the short convolution and the table of HiPPO are elementwise. The products with
-/// matrices of elements that stay `dense` have arbitrary elements (`dense_causal`, `token_mlp`).
+/// matrices of elements that stay `dense` have arbitrary elements (`dense_causal`, `token_mlp`). Attention whose keys are
+/// thinned out (`attention_dilated`) or compared (`attention_segments`, `attention_any_mask`) leaves out no block of keys
+/// that causality does not: it is no window.
 #[rustfmt::skip]
 const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_alibi", &["flash"], &[]),
@@ -16,7 +18,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_bf16", &["flash"], &[]),
     ("attention_bias", &["flash"], &[]),
     ("attention_big_logits", &["flash"], &[]),
-    ("attention_block", &["flash"], &[]),
+    ("attention_block", &["window"], &["flash"]),
     ("attention_block_sparse", &["block_sparse"], &[]),
     ("attention_causal", &["flash"], &[]),
     ("attention_decode", &["flash"], &[]),
@@ -26,14 +28,14 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("attention_full", &["flash"], &[]),
     ("attention_grouped_query", &["flash"], &[]),
     ("attention_lengths", &["flash"], &[]),
-    ("attention_ragged_cache", &["flash"], &[]),
+    ("attention_ragged_cache", &["window"], &["flash"]),
     ("attention_segments", &["flash"], &[]),
     ("attention_sink_logit", &["flash"], &[]),
-    ("attention_sink_window", &["flash"], &[]),
+    ("attention_sink_window", &["window"], &["flash"]),
     ("attention_soft_cap", &["flash"], &[]),
     ("attention_top_k", &["gemm", "top_k", "flash"], &[]),
-    ("attention_window", &["flash"], &[]),
-    ("attention_window_two_sided", &["flash"], &[]),
+    ("attention_window", &["window"], &["flash"]),
+    ("attention_window_two_sided", &["window"], &["flash"]),
     ("block_diagonal", &["block_diagonal"], &[]),
     ("call_twice", &["gemm"], &[]),
     ("circulant", &["fft_conv"], &["direct_conv", "monarch_conv"]),
@@ -75,7 +77,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("symbolic_attention_t37", &["flash"], &[]),
     ("symbolic_cache", &["flash"], &[]),
     ("symbolic_scan", &["recurrent_scan"], &[]),
-    ("tensor_attention", &["flash"], &[]),
+    ("tensor_attention", &["tensor_flash"], &["flash"]),
     ("toeplitz_two_sided", &["direct_conv"], &["fft_conv", "monarch_conv"]),
     ("token_mlp", &["dense"], &[]),
     ("two_block_decoder", &["gemm", "flash"], &[]),

@@ -13,6 +13,7 @@ use super::{Apply, ApplyForm, Write, all_visited, buffers_of, capacity, open};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, Scribe};
 use mixc_ir::dim::Dim;
+use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Binary, COL, Compare, Expr, Node, ROW, TileId, Unary};
 use mixc_ir::lowered::BufferId;
 use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
@@ -21,10 +22,22 @@ use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 pub static FORM: ApplyForm = ApplyForm {
     name: "flash",
     applies: |_, a| a.mix.special.is_none() && matches!(a.mix.row_step, crate::lower::RowStep::Softmax { .. }),
-    open: |cx, apply, shape, dtype| Ok(open(Rows::new(cx, apply)?, dtype, shape.to_vec())),
+    open: |cx, apply, shape, dtype| named(FORM.name, cx, apply, shape, dtype),
     instead_of: &[],
     share: all_visited,
 };
+
+/// The producer, its programs part of the form `name`.
+pub fn named(
+    name: &'static str,
+    cx: &mut Context<'_>,
+    apply: &Apply,
+    shape: &[Dim],
+    dtype: DType,
+) -> Result<Producer, Failure> {
+    let rows = Rows { name, ..Rows::new(cx, apply)? };
+    Ok(open(rows, dtype, shape.to_vec()))
+}
 
 /// Masks that are the same for every row (padding) as biases of 0 and minus infinity, which softmax cannot tell from
 /// them: one addition an element in place of a test.
@@ -60,6 +73,8 @@ pub const LEAST: f64 = f32::MIN as f64;
 /// An application whose rows are normalised as they are summed: softmax here, sums in [`super::dense`].
 #[derive(Debug)]
 pub struct Rows {
+    /// The form that its programs are part of.
+    pub name: &'static str,
     /// What is applied.
     pub apply: Apply,
     /// Which keys are present for any query, see [`blocks::key_condition`]; known before masks became biases.
@@ -305,7 +320,7 @@ pub fn inner_capacity(cx: &Context<'_>, m: &Mix) -> Result<usize, Failure> {
 
 impl Write for Rows {
     fn form(&self) -> &'static str {
-        "flash"
+        self.name
     }
 
     fn reads(&self) -> Vec<BufferId> {
@@ -328,7 +343,7 @@ impl Rows {
             // Every channel has a matrix of its own: its elements are read one by one.
             mix = super::dense::store_products(cx, &mix)?;
         }
-        Ok(Rows { apply: Apply { mix, ..apply.clone() }, keys })
+        Ok(Rows { name: FORM.name, apply: Apply { mix, ..apply.clone() }, keys })
     }
 
     fn write_rows(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {

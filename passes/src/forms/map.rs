@@ -1,4 +1,4 @@
-//! Storing a function of the index: elementwise work and layout changes.
+//! Storing a function of the index: elementwise work, gathers and layout changes.
 
 use super::buffers_of;
 use crate::lower::{Context, Failure, Lambda, Scribe};
@@ -30,8 +30,12 @@ pub fn store_into(cx: &mut Context<'_>, l: &Lambda, out: BufferId) -> Result<(),
 }
 
 fn write(cx: &mut Context<'_>, l: &Lambda, out: BufferId, by: Option<TileType>) -> Result<(), Failure> {
-    let layout = l.is_layout();
-    let mut s = Scribe::new(if layout { "layout" } else { "map" });
+    let form = match () {
+        _ if l.is_picked() => "gather",
+        _ if l.is_layout() => "layout",
+        _ => "map",
+    };
+    let mut s = Scribe::new(form);
     let tensor = s.output(cx, out);
     let rank = l.shape.len();
     let one = Dim::constant(1);
@@ -61,5 +65,5 @@ fn write(cx: &mut Context<'_>, l: &Lambda, out: BufferId, by: Option<TileType>) 
         None => value,
     };
     s.b.store(tensor, at, value, &row_extent, &col_extent);
-    s.finish(cx, if layout { "layout" } else { "map" })
+    s.finish(cx, form)
 }

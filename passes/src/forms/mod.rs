@@ -28,10 +28,12 @@ pub mod scan_2d;
 pub mod softmax_scan;
 pub mod split_keys;
 pub mod taps;
+pub mod tensor_flash;
 pub mod top_k;
 pub mod tree_top_k;
 pub mod triangular_inverse;
 pub mod walsh_hadamard;
+pub mod window;
 
 pub use choice::{Candidate, apply};
 
@@ -217,6 +219,8 @@ pub static OF_ELEMENTS: &ApplyForm = &dense::FORM;
 /// All. Of several that apply the cheapest is taken ([`choice`]), the earlier of equals.
 pub static APPLY_FORMS: &[&ApplyForm] = &[
     &softmax_scan::FORM,
+    &tensor_flash::FORM,
+    &window::FORM,
     &flash::FORM,
     &split_keys::FORM,
     &blocked::FORM,
@@ -247,6 +251,7 @@ pub fn lowers_whole(op: &str) -> bool {
             | "rms_norm"
             | "softmax_axis"
             | "ssm2d"
+            | "ot_route"
             | "fft"
             | "ifft"
             | "rfft"
@@ -271,6 +276,8 @@ pub fn cost(l: &Lowered, settings: &Settings) -> f64 {
 /// The forms with one line each; the names that reports use.
 pub static CATALOGUE: &[(&str, &str)] = &[
     ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
+    ("window", "the same over keys in windows of a width of their own, with or without first keys, or in blocks"),
+    ("tensor_flash", "the same over all pairs of two sequences' keys"),
     ("linear", "one inner product from the right, Q (K^T V): the sum over keys first, in one program"),
     ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
     ("parallel_scan", "a chunked scan over parts of the tokens at once, joined by the states between them"),
@@ -291,6 +298,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ),
     ("top_k", "the k greatest of every row by a threshold"),
     ("tree_top_k", "the keys that a search down a tree keeps for every block of rows, round after round"),
+    ("route", "transport of tokens to experts by rounds of the k best on each side, a fixed number"),
     ("direct_conv", "a shift-invariant operator by its sum over lags"),
     ("fft_conv", "a shift-invariant operator through Fourier transforms of blocks, stage by stage"),
     ("monarch_conv", "the same with a few dense matrices for the stages"),
@@ -303,7 +311,8 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("map", "elementwise work"),
     ("reduce", "sums, maxima and running sums along an axis, and contractions of expressions"),
     ("norm", "row normalisations: layer norm, root-mean-square norm, softmax of a row"),
-    ("layout", "elements moved, none computed"),
+    ("gather", "elements picked by indices that are data, with what is computed of them joined to it"),
+    ("layout", "elements moved by static indices, none computed"),
 ];
 
 /// Tile capacity for a dim: its greatest value up to `cap`.

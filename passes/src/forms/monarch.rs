@@ -18,6 +18,6 @@ pub static FORM: ApplyForm = ApplyForm {
         _ => Err(cx.fail("a product of factors is needed")),
     },
     // Elements of the matrix are made from the factors: it is never cheaper by more than the start of a program.
-    instead_of: &["dense"],
+    instead_of: &[super::dense::FORM.name],
     share: all_visited,
 };

@@ -19,7 +19,7 @@ pub static FORM: ApplyForm = ApplyForm {
     },
     open: |_, apply, shape, dtype| Ok(open(Butterflies { apply: apply.clone() }, dtype, shape.to_vec())),
     // Elements of the matrix are made from the factors: it is never cheaper by more than the start of a program.
-    instead_of: &["dense"],
+    instead_of: &[super::dense::FORM.name],
     share: all_visited,
 };
 

@@ -5,7 +5,7 @@
 
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Expr, Node, Unary, Var};
+use mixc_ir::expr::{Binary, Expr, Node, Unary, Var};
 
 /// First of the variables that stand for the axes of a [`Lambda`]; tile programs never use so many.
 const AXIS_BASE: u32 = 1 << 24;
@@ -51,6 +51,44 @@ impl Lambda {
         }
     }
 
+    /// Whether elements are picked by an index that is data.
+    pub fn is_picked(&self) -> bool {
+        let mut found = false;
+        self.body.visit(&mut |e| {
+            if let Node::Load(l) = e.node() {
+                found |= l.index.iter().any(reads);
+            }
+        });
+        found
+    }
+
+    /// Whether elements join two tensors of which one is read at the quotient and one at the remainder of the index along
+    /// axis `k`: all pairs of their elements, as they are when two axes have been made one.
+    pub fn is_of_pairs(&self, k: usize) -> bool {
+        let var = axis_var(k);
+        let (mut quotient, mut remainder) = (false, false);
+        self.body.visit(&mut |e| {
+            let Node::Load(l) = e.node() else { return };
+            let (mut divided, mut left) = (false, false);
+            let rest = l.index.iter().map(|index| {
+                index.rewrite(&mut |e| match e.node() {
+                    Node::Binary(op @ (Binary::Div | Binary::Mod), a, b)
+                        if *a == Expr::from(var) && !b.mentions(var) =>
+                    {
+                        divided |= *op == Binary::Div;
+                        left |= *op == Binary::Mod;
+                        Some(Expr::int(0))
+                    }
+                    _ => None,
+                })
+            });
+            let as_it_is = rest.filter(|index| index.mentions(var)).count() > 0;
+            quotient |= divided && !left && !as_it_is;
+            remainder |= left && !divided && !as_it_is;
+        });
+        quotient && remainder
+    }
+
     /// Roughly what computing an element costs, in operations of a vector unit; a load counts 2.
     pub fn cost(&self) -> usize {
         let mut cost = 0;
@@ -63,13 +101,20 @@ impl Lambda {
                 ) => 1,
                 // Polynomials of degree 5 to 10 with their range reduction.
                 Node::Unary(..) => 16,
-                Node::Binary(mixc_ir::expr::Binary::Pow, ..) => 40,
+                Node::Binary(Binary::Pow, ..) => 40,
                 Node::Binary(..) | Node::Compare(..) | Node::Select(..) => 1,
                 _ => 0,
             };
         });
         cost
     }
+}
+
+/// Whether an expression reads a tensor.
+fn reads(e: &Expr) -> bool {
+    let mut found = false;
+    e.visit(&mut |e| found |= matches!(e.node(), Node::Load(_)));
+    found
 }
 
 /// The flat row-major index.
@@ -147,6 +192,22 @@ mod tests {
         assert_eq!(e[0], index[0]);
         assert_eq!(e[1].linear_in(ROW).unwrap().0, 1);
         assert_eq!(e[1].linear_in(Var(6)).unwrap().0, 8);
+    }
+
+    #[test]
+    fn pairs_read_one_tensor_by_the_quotient_and_another_by_the_remainder() {
+        use mixc_ir::expr::SlowId;
+        let load = |tensor: u32, index: Vec<Expr>| Expr::load(SlowId(tensor), index);
+        let (quotient, remainder) = (axis(0).floor_div(7), axis(0).modulo(7));
+        let of_pairs = |body: Expr| Lambda { dtype: DType::F32, shape: dims(&[35, 4]), body }.is_of_pairs(0);
+        let [a, b] = [&quotient, &remainder].map(|e| vec![e.clone(), axis(1)]);
+        assert!(of_pairs(load(0, a.clone()) * load(1, b.clone())));
+        assert!(of_pairs(load(0, b.clone()) + load(0, a.clone())));
+        let whole = load(0, vec![quotient, remainder, axis(1)]);
+        assert!(!of_pairs(whole.clone()));
+        assert!(!of_pairs(whole + load(1, b)));
+        assert!(!of_pairs(load(0, a.clone()) * load(1, a)));
+        assert!(!of_pairs(load(0, axes(2))));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Product {
     pub q: Lambda,
     /// `[batch of its own.., S, r]`.
     pub k: Lambda,
+    /// Whether the tokens of k are all pairs of those of two sequences, stored or made as they are read.
+    pub of_pairs: bool,
 }
 
 /// What happens to a whole row once its elements stand.
@@ -238,11 +240,15 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
     };
     Ok(match op.name {
         "gram" => {
-            let (q, k) = (cx.read_factor(cx.operand(node, 0)?)?, cx.read_factor(cx.operand(node, 1)?)?);
+            let (q, k) = (cx.operand(node, 0)?, cx.operand(node, 1)?);
+            let q = cx.read_factor(q)?;
+            let keys = cx.read(k)?;
+            let of_pairs = keys.is_of_pairs(keys.shape.len().saturating_sub(2));
+            let k = cx.read_factor(k)?;
             let scale = number(cx, "scale", 1.0)?;
             let product = Expr::arg(0);
             let value = if scale == 1.0 { product } else { product * Expr::float(scale) };
-            Mix { products: vec![Product { q, k }], ..plain(value, own) }
+            Mix { products: vec![Product { q, k, of_pairs }], ..plain(value, own) }
         }
         "semiseparable" => {
             let (c, b) = (cx.read_stored(cx.operand(node, 0)?)?, cx.read_stored(cx.operand(node, 1)?)?);
@@ -319,7 +325,8 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
                 Lambda { dtype: DType::F32, shape: Vec::new(), body: e.clone() }.at(&index)
             };
             let (value, support) = (swap(&m.value), swap(&m.support));
-            let products = m.products.iter().map(|p| Product { q: p.k.clone(), k: p.q.clone() }).collect();
+            let products =
+                m.products.iter().map(|p| Product { q: p.k.clone(), k: p.q.clone(), of_pairs: false }).collect();
             let factors = m.factors.clone().map(Factors::transposed);
             Mix { products, support, listed: None, factors, ..modified(m, value) }
         }

@@ -6,6 +6,7 @@
 //! before somebody needs it stored.
 
 mod conv1d;
+mod definition;
 mod factors;
 pub mod lambda;
 mod mixing;
@@ -128,7 +129,6 @@ pub fn lower_with_candidates(
         candidates: Vec::new(),
         span: Default::default(),
     };
-    let mut failures = Vec::new();
     for (k, &v) in source.params.iter().enumerate() {
         let Type::Tensor(t) = source.ty(v) else {
             return Err(vec![Diagnostic::global("E0601", "a parameter must be a tensor")]);
@@ -137,14 +137,7 @@ pub fn lower_with_candidates(
         cx.out.params.push(b);
         cx.set_stored(v, b);
     }
-    for node in &source.nodes {
-        cx.site = node.results.first().map(|r| source.name_of(*r).to_string()).unwrap_or_default();
-        cx.span = node.span;
-        if let Err(f) = cx.node(node) {
-            failures.push(f);
-            return Err(failures);
-        }
-    }
+    cx.nodes().map_err(|f| vec![f])?;
     cx.results()?;
     cx.drop_unread();
     cx.bind_weights().map_err(|f| vec![f])?;
@@ -216,6 +209,17 @@ impl Context<'_> {
     /// Whether `a` is never less than `b`, whatever the lengths of a call.
     pub fn reaches(&self, a: &Dim, b: &Dim) -> bool {
         a.sub(b).and_then(|d| d.bounds(&self.bounds)).is_ok_and(|(low, _)| low >= 0)
+    }
+
+    /// Lowers all nodes in order.
+    fn nodes(&mut self) -> Result<(), Failure> {
+        let source = self.source;
+        for node in &source.nodes {
+            self.site = node.results.first().map(|r| source.name_of(*r).to_string()).unwrap_or_default();
+            self.span = node.span;
+            self.node(node)?;
+        }
+        Ok(())
     }
 
     fn node(&mut self, node: &Node) -> Result<(), Failure> {
@@ -546,7 +550,7 @@ impl Context<'_> {
 
     /// Collects the dims that only a call can check.
     fn must_hold(&mut self) {
-        let mut dims: Vec<Dim> = Vec::new();
+        let mut dims: Vec<Dim> = std::mem::take(&mut self.out.must_hold);
         for t in self.source.values.iter().flat_map(|v| v.ty.dims()) {
             if t.as_constant().is_none() && t.as_symbol().is_none() && !dims.contains(&t) {
                 dims.push(t);

@@ -97,6 +97,7 @@ pub fn lower(cx: &mut Context<'_>, node: &Node) -> Result<Vec<Lowering>, Failure
                 .collect::<Result<Vec<_>, Failure>>()?;
             single(forms::scan_2d::scan(cx, &x, &parameters)?)
         }
+        "ot_route" => super::definition::lower(cx, node, "route"),
         "fft" | "ifft" | "rfft" | "irfft" => super::spectral::lower(cx, op.name, node),
         "conv1d" => open(super::conv1d::conv1d(cx, node, &shape, dtype)?),
         "reverse" | "merge_heads" | "reshape" | "transpose" => {

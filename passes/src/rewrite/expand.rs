@@ -67,6 +67,17 @@ fn expand_once(program: &Program, keep: &dyn Fn(&'static Op) -> bool) -> Option<
     changed.then(|| b.finish(results))
 }
 
+/// A program of `node` alone, whose parameters are its operands, those that are absent left out; `None` where it does not
+/// stand by itself.
+pub fn alone(program: &Program, node: &Node) -> Option<Program> {
+    let mut b = Builder::new(&program.name, program.dims.clone());
+    b.span = node.span;
+    let mut param = |v: ValueId| b.param(program.name_of(v), program.ty(v).clone());
+    let operands: Vec<Option<ValueId>> = node.operands.iter().copied().map(|o| o.map(&mut param)).collect();
+    let results = copy_node(&mut b, program, node, &operands)?;
+    Some(b.finish(results))
+}
+
 /// The results of the definition of `node`, built into `b`; `None` when it does not fit.
 fn expand_call(
     b: &mut Builder,

@@ -30,7 +30,7 @@ mod term;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use expand::expand_layers;
+pub use expand::{alone, expand_layers};
 pub use region::is_seen_whole;
 pub use rule::{Exactness, Purpose, Rule};
 pub use rules::approximate::{Approximation, approximations};
