@@ -57,14 +57,15 @@ impl Model {
         Model::from_text(&text, &name, path.parent().unwrap_or(Path::new(".")), &[])
     }
 
-    /// A model from its text; weight paths are relative to `home`, `weights` take their place when given.
+    /// A model from its text; weight paths are relative to `home`, `weights` take their place when given, and are read
+    /// whether the model has weights or not.
     pub fn from_text(text: &str, file: &str, home: &Path, weights: &[PathBuf]) -> Result<Model, Error> {
         let mut program = check(text, file)?;
         program.name = symbol_name(file, &program.name);
         let needs = program.nodes.iter().any(|n| matches!(n.kind, NodeKind::Const(Const::Weight(_))));
         let paths: Vec<PathBuf> =
             if weights.is_empty() { program.weights.iter().map(|w| home.join(w)).collect() } else { weights.to_vec() };
-        let files = if needs { WeightFiles::open(&paths)? } else { WeightFiles::default() };
+        let files = if needs || !weights.is_empty() { WeightFiles::open(&paths)? } else { WeightFiles::default() };
         let problems = files.check(&program);
         if !problems.is_empty() {
             return Err(Error::Rejected { file: file.to_string(), source: text.to_string(), diagnostics: problems });

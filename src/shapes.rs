@@ -17,6 +17,13 @@ pub struct ShapeArg {
     pub typical: i64,
 }
 
+impl std::fmt::Display for ShapeArg {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ShapeArg { name, low, high, typical } = self;
+        if low == high { write!(f, "{name}={low}") } else { write!(f, "{name}={low}..{high}:{typical}") }
+    }
+}
+
 impl std::str::FromStr for ShapeArg {
     type Err = String;
 
@@ -94,9 +101,12 @@ pub fn of_random_run(program: &Program, args: &[ShapeArg]) -> Result<DimValues, 
     Ok(dims)
 }
 
-/// Narrows the symbols' bounds to what `--shape` says.
+/// Narrows the symbols' bounds to what `--shape` says, once of each.
 pub fn narrow(program: &mut Program, args: &[ShapeArg]) -> Result<(), Error> {
-    for a in args {
+    for (k, a) in args.iter().enumerate() {
+        if let Some(other) = args[..k].iter().find(|b| b.name == a.name && *b != a) {
+            return Err(Error::Usage(format!("--shape {other} and --shape {a}: a dim has one value or range")));
+        }
         let known: Vec<String> = program.dims.iter().map(|d| d.name.to_string()).collect();
         let Some(d) = program.dims.iter_mut().find(|d| *d.name == a.name) else {
             let list =

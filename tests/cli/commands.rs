@@ -64,6 +64,30 @@ fn unknown_names_are_answered_with_the_nearest() {
     bad_dim.says("it has T");
 }
 
+#[test]
+fn a_dim_is_given_once() {
+    let dir = workplace();
+    for command in [&["explain", "attention.ir"][..], &["run", "attention.ir", "--random", "1"]] {
+        let given = |shapes: [&str; 2]| {
+            let shapes = shapes.iter().flat_map(|s| ["--shape", s]);
+            let arguments: Vec<&str> = command.iter().copied().chain(shapes).collect();
+            mixc(dir.path(), &arguments)
+        };
+        given(["T=4", "T=5"]).with(2).says("T=4").says("T=5").silent();
+        given(["T=1..64:8", "T=8"]).with(2).says("T=1..64:8").says("T=8").silent();
+        given(["T=4", "T=4"]).with(0);
+    }
+}
+
+#[test]
+fn weight_files_are_read_for_a_model_without_weights_too() {
+    let dir = workplace();
+    for command in [&["explain", "attention.ir"][..], &["run", "attention.ir", "--random", "1"]] {
+        let arguments = [command, &["--weights", "missing.safetensors"]].concat();
+        mixc(dir.path(), &arguments).with(1).says("missing.safetensors").silent();
+    }
+}
+
 /// The greatest keys of many, which `hip` searches instead.
 const GREATEST: &str = "\
 ir 1
