@@ -22,7 +22,7 @@ const BLOCKS: &[(&str, i64, &[&str])] = &[
     ("s4_ptd", 8192, &["fft_conv"]),
     ("s4d", 8192, &["fft_conv"]),
     ("s_mamba", 321, &["recurrent_scan"]),
-    ("spacetime", 8192, &["fft_conv"]),
+    ("spacetime", 8192, &["triangular_inverse"]),
     ("ssamba", 2048, &["recurrent_scan"]),
     ("tensor_attention", 515, &["tensor_flash|split_keys"]),
     ("tpgn", 37, &["gemm"]),

@@ -24,7 +24,7 @@ pub struct Machine {
     pub levels: Vec<Level>,
     /// Multiply-adds in f32, as two operations each, a second and thread.
     pub fma: f64,
-    /// The same with bf16 factors and f32 sums.
+    /// The same with bf16 factors and f32 sums, by the instructions that kernels use.
     pub fma_bf16: f64,
     /// Exponentials and other functions of that cost (divisions, roots) in f32 a second and thread.
     pub special: f64,
@@ -62,8 +62,8 @@ const GIBI: u64 = 1 << 30;
 
 impl Machine {
     /// A core of AMD Zen 4 (EPYC, about 3.65 GHz) with two threads, measured: FMA peak 117 GFLOP/s in 256- and 512-bit
-    /// vectors alike (512-bit operations take two passes), twice that by `vdpbf16ps`; a vector exp 9 Gelem/s; reads of
-    /// 212, 110, 93 and 30 GB/s from L1, L2, L3 and memory, two threads 33 from memory.
+    /// vectors alike (512-bit operations take two passes); a vector exp 9 Gelem/s; reads of 212, 110, 93 and 30 GB/s from
+    /// L1, L2, L3 and memory, two threads 33 from memory.
     pub fn zen4() -> Machine {
         let level = |name, bytes, bandwidth, shared_bandwidth| Level { name, bytes, bandwidth, shared_bandwidth };
         Machine {
@@ -76,7 +76,8 @@ impl Machine {
                 level("memory", 1024 * GIBI, 30e9, 33e9),
             ],
             fma: 117e9,
-            fma_bf16: 234e9,
+            // Kernels widen halves and multiply in f32; `vdpbf16ps` would have twice the rate.
+            fma_bf16: 117e9,
             special: 9e9,
             // Half the flops of the FMA peak: one operation where an FMA counts two.
             other: 58.5e9,

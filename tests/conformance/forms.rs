@@ -39,7 +39,7 @@ const FORMS: [(&str, &[&str], &[&str]); 69] = [
     ("block_diagonal", &["block_diagonal"], &[]),
     ("call_twice", &["gemm"], &[]),
     ("circulant", &["fft_conv"], &["direct_conv", "monarch_conv"]),
-    ("companion_conv", &["gemm", "direct_conv"], &["fft_conv", "monarch_conv"]),
+    ("companion_conv", &["gemm", "direct_conv", "triangular_inverse"], &["fft_conv", "monarch_conv"]),
     ("delta_rule_gated", &["triangular_inverse", "chunked_scan"], &["recurrent_scan"]),
     ("dense_causal", &["dense"], &[]),
     ("fourier_mix", &["fourier"], &[]),

@@ -14,6 +14,7 @@ pub mod chunks;
 pub mod cumulate;
 pub mod dense;
 pub mod direct_convolution;
+pub mod filter_inverse;
 pub mod flash;
 pub mod fourier;
 pub mod gemm;
@@ -87,6 +88,11 @@ pub fn buffers_of(e: &Expr) -> Vec<BufferId> {
 }
 
 impl Producer {
+    /// Whether what is stored is the produced elements as they are.
+    pub fn is_bare(&self) -> bool {
+        self.epilogue == Expr::arg(0) && self.shape == self.natural && self.index == axes(self.natural.len())
+    }
+
     /// Stores a block of the produced elements: `at` is the natural index over ROW, COL and grid variables, `element`
     /// the produced element there.
     pub fn store(
@@ -230,6 +236,7 @@ pub static APPLY_FORMS: &[&ApplyForm] = &[
     &recurrent_scan::FORM,
     &parallel_scan::FORM,
     &chunked_delta::FORM,
+    &filter_inverse::FORM,
     &triangular_inverse::FORM,
     &direct_convolution::FORM,
     &fourier::fft_convolution::FFT,
@@ -294,7 +301,7 @@ pub static CATALOGUE: &[(&str, &str)] = &[
     ("scan_2d", "a two-dimensional state space: variates in sequence, a scan along each"),
     (
         "triangular_inverse",
-        "the inverse of a lower triangular operator by chunks with a state between, or by substitution over blocks",
+        "the inverse of a lower triangular operator by chunks with a state between, by substitution over blocks, or as a recurrence",
     ),
     ("top_k", "the k greatest of every row by a threshold"),
     ("tree_top_k", "the keys that a search down a tree keeps for every block of rows, round after round"),

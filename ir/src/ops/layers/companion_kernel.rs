@@ -2,18 +2,18 @@
 
 use super::krylov::{length, powers};
 use super::rules::{self, View};
-use super::steps::{Step, cast, column, counting, plain, scalar, to_batch, value, widen};
+use super::steps::{Step, cast, column, counting, plain, reshape, scalar, shape, splat, swap_last, to_batch, value, widen};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
 use crate::dim::Dim;
 use crate::dtype::DType;
-use crate::op::{Call, Group, Law, Meaning, Op, OperandKind};
+use crate::op::{Build, Call, Group, Law, Meaning, Op, OperandKind};
 use crate::ops::{operand, required};
 use crate::program::{Builder, ValueId};
 use crate::reference::{Eval, RefValue};
 use crate::tensor::Tensor;
-use crate::ty::Type;
+use crate::ty::{Align, MixType, Type};
 
 /// `companion_kernel`.
 pub static OP: Op = Op {
@@ -36,7 +36,7 @@ func @main(%x: f32[9, 3], %a: f32[3, 4], %b: f32[3, 4], %c: f32[3, 4]) -> f32[9,
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(1), Law::LinearIn(2)],
+    laws: &[Law::LinearIn(1), Law::LinearIn(2), Law::Recurs(Build(recurrence))],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {
@@ -86,6 +86,54 @@ fn companion(b: &mut Builder, a: ValueId, d: &Dim) -> Step {
     let a = column(b, a)?;
     let outer = plain(b, "mul", &[a, last])?;
     plain(b, "add", &[shift, outer])
+}
+
+/// The filter over len tokens as a recurrence of its results. By Cayley and Hamilton A^d = sum_n a_n A^n, hence
+/// k_l = sum_j a_(d-j) k_(l-j) for l >= d: with the taps p = (1, -a_(d-1), .., -a_0) the convolution p * k ends after d
+/// taps, and y = k * x solves p * y = (p * k) * x.
+fn recurrence(b: &mut Builder, call: &Call<'_>) -> Step {
+    let whole = infer(call)?[0].dims();
+    let (len, batch) = whole.split_last().ok_or_else(|| vec![Fault::operand(0, "expected [.., d]")])?;
+    let (_, tail) = rules::split(call, 0, 1, "[.., d]")?;
+    let states = &tail[0];
+    let mut wide = |k: usize| -> Step {
+        let v = value(call, k)?;
+        let v = widen(b, v)?;
+        to_batch(b, v, batch, 1)
+    };
+    let (a, from, to) = (wide(0)?, wide(1)?, wide(2)?);
+    let dtype = b.ty(a).dtype();
+
+    let mut single = batch.to_vec();
+    single.push(Dim::constant(1));
+    let first = splat(b, 1.0, dtype, single);
+    let backwards = b.op("reverse", &[a], Attrs::new().with_int("axis", -1))?;
+    let backwards = plain(b, "neg", &[backwards])?;
+    let poles = b.op("concat", &[first, backwards], Attrs::new().with_int("axis", -1))?;
+
+    // The d taps of p * k, with those of every channel as tokens.
+    let start = b.op("companion_kernel", &[a, from, to], Attrs::new().with_dim("len", states.clone()))?;
+    let whole = shape(b, start);
+    let of_channels = |b: &mut Builder, v: ValueId| -> Step {
+        let mut one = shape(b, v);
+        one.insert(0, Dim::constant(1));
+        if batch.is_empty() { reshape(b, v, one) } else { Ok(v) }
+    };
+    let tokens = of_channels(b, start)?;
+    let tokens = swap_last(b, tokens)?;
+    let taps = of_channels(b, poles)?;
+    let zeros = plain(b, "long_conv", &[tokens, taps])?;
+    let zeros = swap_last(b, zeros)?;
+    let zeros = if batch.is_empty() { reshape(b, zeros, whole)? } else { zeros };
+
+    let mut filter = |taps: ValueId| -> Step {
+        let (batch, rows, cols) = (batch.to_vec(), len.clone(), len.clone());
+        let ty = MixType { dtype, batch, rows, cols, align: Align::End };
+        b.op_typed("toeplitz", &[taps], Attrs::new(), Some(Type::Mix(ty)))
+    };
+    let (poles, zeros) = (filter(poles)?, filter(zeros)?);
+    let undone = plain(b, "inverse", &[poles])?;
+    plain(b, "compose", &[undone, zeros])
 }
 
 fn eval(e: &Eval<'_>) -> Result<Vec<RefValue>, String> {
