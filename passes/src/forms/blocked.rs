@@ -69,13 +69,11 @@ impl Write for Blocked {
     fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
         let [scores, most] = self.scores(cx)?;
         let a = &self.rows.apply;
-        let mut s = Scribe::new("blocked");
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(a.mix.ty.dtype);
+        let (mut s, tensor, ty) = a.program(cx, "blocked", out);
         let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
         let keys = s.local(cx, &self.rows.keys);
         let [scores, most] = [scores, most].map(|b| s.local_lambda(cx, &cx.stored(b)));
-        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let features = a.features();
         let out_batch = s.grid_over(&a.batch);
         let batch = batch_index(&mix.ty.batch, &a.batch, &out_batch);
         let bq = s.b.knob("bq", capacity(cx, &mix.ty.rows, QUERIES));

@@ -84,12 +84,10 @@ impl Sum {
     fn write_rows(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
         let a = &self.apply;
         let depth = inner_capacity(cx, &a.mix)?;
-        let mut s = Scribe::new("dense");
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(a.mix.ty.dtype);
+        let (mut s, tensor, ty) = a.program(cx, "dense", out);
         let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
         let keys = blocks::key_condition(&mix);
-        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let features = a.features();
         let out_batch = s.grid_over(&a.batch);
         let batch = batch_index(&mix.ty.batch, &a.batch, &out_batch);
         let bq = s.b.knob("bq", capacity(cx, self.block.as_ref().unwrap_or(&mix.ty.rows), ROWS));
@@ -141,12 +139,10 @@ impl Sum {
         const CHANNELS: usize = 64;
         const BLOCK: usize = 64;
         let a = &self.apply;
-        let mut s = Scribe::new("dense_channelwise");
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(a.mix.ty.dtype);
+        let (mut s, tensor, ty) = a.program(cx, "dense_channelwise", out);
         let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
         let keys = blocks::key_condition(&mix);
-        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let features = a.features();
         let out_batch = s.grid_over(&a.batch);
         let bd = capacity(cx, &features, CHANNELS);
         let bk = capacity(cx, &mix.ty.cols, BLOCK);

@@ -6,12 +6,12 @@
 use super::flash::{reads, tokens};
 use super::taps::{Filter, filter, token_or_zero};
 use super::{Apply, ApplyForm, Producer, Write, all_visited, capacity, open};
-use crate::lower::{Context, Failure, Scribe};
+use crate::lower::{Context, Failure};
 use mixc_ir::dim::{Dim, DimError};
 use mixc_ir::expr::TileId;
 use mixc_ir::expr::{COL, Expr, ROW};
 use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{TileBuilder, TileType};
+use mixc_ir::tile::TileBuilder;
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
@@ -60,11 +60,9 @@ impl Write for Sum {
         let (low, high) = (&self.filter.generator.low, &self.filter.generator.high);
         let lags = self.lags().map_err(|e| cx.dim_failure(e))?;
         let taps = cx.as_part_of(FORM.name, |cx| self.filter.stored(cx, a, low, &lags))?;
-        let mut s = Scribe::new("direct_conv");
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(a.mix.ty.dtype);
+        let (mut s, tensor, ty) = a.program(cx, FORM.name, out);
         let (x, taps) = (s.local_lambda(cx, &a.x), s.local_lambda(cx, &taps));
-        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let features = a.features();
         let at = s.grid_over(&a.batch);
         let width = s.b.knob("columns", capacity(cx, &features, CHANNELS));
         let height = s.b.knob("rows", capacity(cx, &a.mix.ty.rows, ROWS));

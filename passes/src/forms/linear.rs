@@ -14,10 +14,10 @@ use super::flash::{fold_scale, inner_capacity, local_mix, reads, whole};
 use super::reduce::by_row;
 use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::lambda::axis_var;
-use crate::lower::{Context, Failure, Producer, RowStep, Scribe, batch_index, batched};
+use crate::lower::{Context, Failure, Producer, RowStep, batch_index, batched};
 use mixc_ir::expr::{COL, Expr, Node, ROW, TileId, Var};
 use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileType};
+use mixc_ir::tile::{Axis, Combine, Extent, Matrix};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
@@ -69,13 +69,11 @@ impl Write for Linear {
         let a = &self.apply;
         let scale = scale_of_product(a).ok_or_else(|| cx.fail("more than one product"))?;
         let depth = inner_capacity(cx, &a.mix)?;
-        let mut s = Scribe::new(FORM.name);
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(a.mix.ty.dtype);
+        let (mut s, tensor, ty) = a.program(cx, FORM.name, out);
         let (mix, x) = (local_mix(cx, &mut s, &a.mix), s.local_lambda(cx, &a.x));
         let Some(product) = mix.products.first() else { return Err(cx.fail("no product")) };
         let keys = blocks::key_condition(&mix);
-        let features = a.x.shape.last().cloned().unwrap_or_default();
+        let features = a.features();
         let out_batch = s.grid_over(&a.batch);
         let batch = batch_index(&mix.ty.batch, &a.batch, &out_batch);
         let bk = s.b.knob("bk", capacity(cx, &mix.ty.cols, TOKENS));

@@ -44,7 +44,7 @@ use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, SlowId, Var};
 use mixc_ir::lowered::{Action, BufferId, Lowered, Phase};
-use mixc_ir::tile::{Extent, TileBuilder, TileProgram};
+use mixc_ir::tile::{Extent, TileBuilder, TileProgram, TileType};
 use std::fmt::Debug;
 use std::rc::Rc;
 
@@ -172,6 +172,21 @@ pub struct Apply {
     pub channelwise: bool,
     /// Batch dims of the result.
     pub batch: Vec<Dim>,
+}
+
+impl Apply {
+    /// Columns of the tokens, and of the result.
+    pub fn features(&self) -> Dim {
+        self.x.shape.last().cloned().unwrap_or_default()
+    }
+
+    /// Begins the program that stores the result in `out`: the program, the result among its tensors, and the element type
+    /// of its tiles.
+    pub fn program(&self, cx: &Context<'_>, name: &str, out: BufferId) -> (Scribe, SlowId, TileType) {
+        let mut s = Scribe::new(name);
+        let result = s.output(cx, out);
+        (s, result, TileType::of(self.mix.ty.dtype))
+    }
 }
 
 /// A way to compute an [`Apply`].

@@ -59,7 +59,7 @@ impl ParallelScan {
         let mix = &self.apply.mix;
         let parts = mix.ty.rows.ceil_div(PART as i64).map_err(|e| cx.dim_failure(e))?;
         let states = chunks::scan_of(cx, mix).and_then(|scan| scan.c.shape.last()).cloned();
-        let columns = self.apply.x.shape.last().cloned().unwrap_or_default();
+        let columns = self.apply.features();
         let tail: [Dim; 3] = [parts, states.unwrap_or_default(), columns];
         Ok(cx.target(mix.ty.dtype, &[self.apply.batch.clone(), tail.to_vec()].concat(), reads))
     }

@@ -11,10 +11,10 @@
 
 use super::flash::{LEAST, channel_batch, reads, tokens};
 use super::{Apply, ApplyForm, Write, all_visited, blocks, capacity, open};
-use crate::lower::{Context, Diagonal, Failure, Producer, RowStep, Scribe, Separable, batch_index, separate};
+use crate::lower::{Context, Diagonal, Failure, Producer, RowStep, Separable, batch_index, separate};
 use mixc_ir::expr::{COL, Compare, Expr, Pick, TileId, Unary, Var};
 use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{Extent, TileType};
+use mixc_ir::tile::Extent;
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
@@ -52,10 +52,8 @@ impl Write for SoftmaxScan {
 
     fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
         let (apply, mix) = (&self.apply, &self.apply.mix);
-        let mut s = Scribe::new("softmax_scan");
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(mix.ty.dtype);
-        let features = apply.x.shape.last().cloned().unwrap_or_default();
+        let (mut s, tensor, ty) = apply.program(cx, "softmax_scan", out);
+        let features = apply.features();
         let x = s.local_lambda(cx, &apply.x);
         let grid = s.grid_over(&apply.batch);
         let width = s.b.knob("columns", capacity(cx, &features, COLUMNS));

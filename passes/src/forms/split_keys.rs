@@ -15,7 +15,7 @@ use crate::lower::{Context, Failure, Producer, RowStep, Scribe, batch_index, bat
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Expr, ROW, TileId, Unary};
 use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{Extent, TileBuilder, TileType};
+use mixc_ir::tile::{Extent, TileBuilder};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
@@ -56,12 +56,10 @@ impl Write for SplitKeys {
         let mix = &self.rows.apply.mix;
         let parts = mix.ty.cols.ceil_div(PART as i64).map_err(|e| cx.dim_failure(e))?;
         let [m, l, o] = self.parts(cx, &parts)?;
-        let mut s = Scribe::new("split_keys_merge");
-        let tensor = s.output(cx, out);
-        let ty = TileType::of(mix.ty.dtype);
+        let (mut s, tensor, ty) = self.rows.apply.program(cx, "split_keys_merge", out);
         let batch = s.grid_over(&self.rows.apply.batch);
         let (i0, rows) = s.grid_blocks("iq", &mix.ty.rows, capacity(cx, &mix.ty.rows, QUERIES));
-        let features = self.rows.apply.x.shape.last().cloned().unwrap_or_default();
+        let features = self.rows.apply.features();
         let width = whole(&features, capacity(cx, &features, FEATURES));
         let (row, col, one) = (i0 + Expr::from(ROW), Expr::from(COL), Extent::fixed(1));
         let [stored_m, stored_l, stored_o] = [m, l, o].map(|b| s.local_lambda(cx, &cx.stored(b)));
@@ -107,7 +105,7 @@ impl SplitKeys {
     fn parts(&self, cx: &mut Context<'_>, parts: &Dim) -> Result<[BufferId; 3], Failure> {
         let apply = &self.rows.apply;
         let dtype = apply.mix.ty.dtype;
-        let features = apply.x.shape.last().cloned().unwrap_or_default();
+        let features = apply.features();
         let reads = self.rows.reads();
         let buffers = [Dim::constant(1), Dim::constant(1), features].map(|last| {
             let shape = [apply.batch.clone(), vec![parts.clone(), apply.mix.ty.rows.clone(), last]].concat();

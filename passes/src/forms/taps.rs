@@ -100,7 +100,7 @@ impl Filter {
     pub fn index(&self, a: &Apply, at: &[Expr]) -> Vec<Expr> {
         let lead = a.batch.clone();
         if a.channelwise {
-            let features = a.x.shape.last().cloned().unwrap_or_default();
+            let features = a.features();
             let mut index = super::flash::channel_batch(&a.mix, &lead, &features, at, &Expr::int(0));
             index.pop();
             return index;

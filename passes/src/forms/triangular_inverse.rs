@@ -61,7 +61,7 @@ impl Write for Substitution {
     fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
         let apply = &self.apply;
         let mut shape = apply.batch.clone();
-        shape.extend([self.lower.ty.rows.clone(), apply.x.shape.last().cloned().unwrap_or_default()]);
+        shape.extend([self.lower.ty.rows.clone(), apply.features()]);
         let solve = if apply.channelwise { solve_channels } else { solve };
         // What is read back must be the solution itself: it is the result only where nothing follows it.
         if end.is_bare() && end.dtype == self.lower.ty.dtype {

@@ -3,7 +3,7 @@
 
 use super::flash::{reads, tokens};
 use super::{Apply, ApplyForm, Producer, Write, all_visited, capacity, open};
-use crate::lower::{Context, Factors, Failure, Lambda, RowStep, Scribe};
+use crate::lower::{Context, Factors, Failure, Lambda, RowStep};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Expr, ROW};
 use mixc_ir::lowered::BufferId;
@@ -64,10 +64,8 @@ impl Butterflies {
     ) -> Result<(), Failure> {
         let a = &self.apply;
         let total = length(a).ok_or_else(|| cx.fail("the length is no power of two"))?;
-        let features = a.x.shape.last().cloned().unwrap_or_default();
-        let ty = TileType::of(a.mix.ty.dtype);
-        let mut s = Scribe::new(&format!("hadamard{radix}"));
-        let tensor = s.output(cx, out);
+        let (mut s, tensor, ty) = a.program(cx, &format!("hadamard{radix}"), out);
+        let features = a.features();
         let source = s.local_lambda(cx, source);
         let at = s.grid_over(&a.batch);
         let (c0, cols) = s.grid_blocks("d", &features, capacity(cx, &features, BLOCK));
@@ -118,7 +116,7 @@ impl Write for Butterflies {
         let a = &self.apply;
         let total = length(a).ok_or_else(|| cx.fail("the length is no power of two"))?;
         let mut shape = a.batch.clone();
-        shape.extend([a.mix.ty.rows.clone(), a.x.shape.last().cloned().unwrap_or_default()]);
+        shape.extend([a.mix.ty.rows.clone(), a.features()]);
         let mut source = a.x.clone();
         let mut run = total;
         while run > RADIX {
