@@ -6,10 +6,15 @@
 //! A term says where elements may be; with [`Condition::Data`] in a region, only the operator itself knows which of the
 //! region's elements are there. Such terms are bounds: equal terms with it need not be equal sets.
 
-use crate::dim::{Dim, DimBounds, DimError};
-use crate::expr::{Expr, SlowId};
+mod membership;
+mod products;
+
+pub use membership::{SupportContext, element_of};
+
+use crate::dim::{Dim, DimBounds};
 use crate::program::ValueId;
 use crate::ty::Align;
+use products::compose_regions;
 
 /// A row position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -317,81 +322,6 @@ pub(crate) fn not_negative(d: &Dim, bounds: &DimBounds) -> bool {
     d.bounds(bounds).is_ok_and(|(low, _)| low >= 0)
 }
 
-/// The band of a region of a square matrix, its least and greatest j - i (`None`: unbounded), and whether the region is
-/// nothing else.
-struct Band {
-    low: Option<Dim>,
-    high: Option<Dim>,
-    exact: bool,
-}
-
-fn band(region: &[Condition]) -> Band {
-    let mut band = Band { low: None, high: None, exact: true };
-    for c in region {
-        match c {
-            Condition::AtMost { by, at: Position::Row | Position::End } if band.high.is_none() => {
-                band.high = Some(by.clone());
-            }
-            Condition::AtLeast { by, at: Position::Row | Position::End } if band.low.is_none() => {
-                band.low = Some(by.clone());
-            }
-            _ => band.exact = false,
-        }
-    }
-    band
-}
-
-/// The region that some k joins of a region of A (rows x inner) and one of B (inner x cols), if not empty.
-fn compose_regions(
-    a: &[Condition],
-    b: &[Condition],
-    [rows, inner, cols]: [&Dim; 3],
-    bounds: &DimBounds,
-) -> Option<Vec<Condition>> {
-    let unknown = || Some(vec![Condition::Data]);
-    let is_diagonal = |x: &Band| x.exact && [&x.low, &x.high].iter().all(|d| d.as_ref().is_some_and(|d| d.is(0)));
-    if rows == inner && is_diagonal(&band(a)) {
-        return Some(b.to_vec());
-    }
-    if inner == cols && is_diagonal(&band(b)) {
-        return Some(a.to_vec());
-    }
-    if a.is_empty() && b.is_empty() {
-        let some = inner.sub(&Dim::constant(1)).is_ok_and(|d| not_negative(&d, bounds));
-        return if some { Some(Vec::new()) } else { unknown() };
-    }
-    if rows != inner || inner != cols {
-        return unknown();
-    }
-    let (a, b) = (band(a), band(b));
-    let sum = |x: &Option<Dim>, y: &Option<Dim>| -> Result<Option<Dim>, DimError> {
-        x.as_ref().zip(y.as_ref()).map(|(x, y)| x.add(y)).transpose()
-    };
-    let (Ok(low), Ok(high)) = (sum(&a.low, &b.low), sum(&a.high, &b.high)) else { return unknown() };
-    // Some k exists iff the three intervals i + [a.low, a.high], j - [b.high, b.low] and the k there are meet two by
-    // two. The first two meeting is the band below; the conditions here make the other two follow from it.
-    let least = |d: &Option<Dim>| d.as_ref().is_some_and(|d| not_negative(d, bounds));
-    let most = |d: &Option<Dim>| d.as_ref().is_some_and(|d| d.scale(-1).is_ok_and(|d| not_negative(&d, bounds)));
-    let lower = |d: &Option<Dim>| d.is_none() || most(d);
-    let upper = |d: &Option<Dim>| d.is_none() || least(d);
-    let ends = (lower(&a.low) || least(&b.low))
-        && (upper(&a.high) || most(&b.high))
-        && (upper(&b.high) || most(&a.high))
-        && (lower(&b.low) || least(&a.low));
-    let ordered = |x: &Band| match (&x.low, &x.high) {
-        (Some(l), Some(h)) => h.sub(l).is_ok_and(|d| not_negative(&d, bounds)),
-        _ => true,
-    };
-    let exact = a.exact && b.exact && ends && ordered(&a) && ordered(&b);
-    let at = Position::Row;
-    let mut region: Vec<Condition> = high.map(|by| Condition::AtMost { by, at }).into_iter().collect();
-    region.extend(low.map(|by| Condition::AtLeast { by, at }));
-    if !exact {
-        region.push(Condition::Data);
-    }
-    Some(region)
-}
-
 /// What is known of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Structure {
@@ -423,85 +353,6 @@ impl Structure {
     pub fn of(support: Support) -> Structure {
         Structure { support, ..Structure::default() }
     }
-}
-
-/// What the expression of a support needs to know.
-pub struct SupportContext<'a> {
-    /// Row number i (integer expression).
-    pub row: Expr,
-    /// Column number j.
-    pub col: Expr,
-    /// Number of rows T.
-    pub rows: Expr,
-    /// Number of columns S.
-    pub cols: Expr,
-    /// An element of a data operand (lengths, segments, masks) for the present batch index: the value and its trailing
-    /// index. Leading batch axes are the callback's business, and broadcasting is too: an axis of length 1 is read
-    /// at 0, an axis that the value lacks is not read. Lengths are `[B]` over the first batch dim of their mask.
-    pub element: &'a dyn Fn(ValueId, &[Expr]) -> Expr,
-}
-
-impl Condition {
-    /// The condition as a boolean expression; `None` for [`Condition::Data`].
-    pub fn expr(&self, cx: &SupportContext<'_>) -> Option<Expr> {
-        let length = |n: &ValueId| (cx.element)(*n, &[]).max(0).min(cx.cols.clone());
-        let position = |at: &Position| match at {
-            Position::Row => cx.row.clone(),
-            Position::End => cx.row.clone() + (cx.cols.clone() - cx.rows.clone()),
-            Position::Lengths(n) => cx.row.clone() + (length(n) - cx.rows.clone()),
-        };
-        let (i, j) = (|| cx.row.clone(), || cx.col.clone());
-        Some(match self {
-            Condition::AtMost { by, at } => j().le(position(at) + Expr::from(by)),
-            Condition::AtLeast { by, at } => j().ge(position(at) + Expr::from(by)),
-            Condition::SameBlock { size, at } => position(at).floor_div(*size).equals(j().floor_div(*size)),
-            Condition::Dilated { step, at } => (position(at) - j()).modulo(*step).equals(0),
-            Condition::FirstColumns(count) => j().lt(count),
-            Condition::Lengths(n) => j().lt((cx.element)(*n, &[])),
-            Condition::Segments(s) => (cx.element)(*s, &[i()]).equals((cx.element)(*s, &[j()])),
-            Condition::Blocks { mask, rows, cols } => {
-                (cx.element)(*mask, &[i().floor_div(*rows), j().floor_div(*cols)])
-            }
-            Condition::Marked(m) => (cx.element)(*m, &[i(), j()]),
-            Condition::Diagonal { rows, cols } => i().floor_div(rows).equals(j().floor_div(cols)),
-            Condition::Permuted { stride, count } => {
-                j().equals(i().modulo(count) * Expr::from(stride) + i().floor_div(count))
-            }
-            Condition::Stages { cols, inner, outer } => {
-                (i() - Expr::from(inner) * j().floor_div(cols)).modulo(outer).lt(inner)
-            }
-            Condition::Transposed(c) => {
-                return c.expr(&SupportContext {
-                    row: j(),
-                    col: i(),
-                    rows: cx.cols.clone(),
-                    cols: cx.rows.clone(),
-                    element: cx.element,
-                });
-            }
-            Condition::Data => return None,
-        })
-    }
-}
-
-impl Support {
-    /// The support as a boolean expression of (i, j); `None` when part of it is only known with the operator's data.
-    pub fn expr(&self, cx: &SupportContext<'_>) -> Option<Expr> {
-        let mut any = Expr::bool(false);
-        for region in &self.regions {
-            let mut all = Expr::bool(true);
-            for condition in region {
-                all = all.and(condition.expr(cx)?);
-            }
-            any = any.or(all);
-        }
-        Some(any)
-    }
-}
-
-/// A tensor element as an expression, for callbacks of [`SupportContext`].
-pub fn element_of(tensor: SlowId, batch: &[Expr], index: &[Expr]) -> Expr {
-    Expr::load(tensor, batch.iter().chain(index).cloned().collect())
 }
 
 #[cfg(test)]
