@@ -1,6 +1,6 @@
 use super::*;
 use crate::dim::Dim;
-use crate::expr::{SlowId, Unary};
+use crate::expr::{Expr, Pick, SlowId, Unary};
 use crate::tile::{Axis, Combine, TileBuilder};
 
 fn row() -> Expr {
