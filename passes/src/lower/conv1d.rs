@@ -1,8 +1,7 @@
 //! Short convolutions over channels: a product of windows and weights, or a sum over taps where that would leave vectors
 //! idle.
 
-use super::tensors::guard_loads;
-use super::{Context, Failure, Lambda, Producer, axis};
+use super::{Context, Failure, Lambda, Producer, axis, guard_loads};
 use crate::forms;
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;

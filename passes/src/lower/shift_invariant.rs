@@ -4,9 +4,9 @@
 //! a periodic generator: none of these is asked for by name. What is given up when it is not seen is speed, never a
 //! value.
 
+use super::guard_loads;
 use super::lambda::{axis, axis_var};
 use super::mixing::Mix;
-use super::tensors::guard_loads;
 use mixc_ir::dim::{Dim, DimBounds};
 use mixc_ir::expr::{Binary, Expr, Node, Var};
 use mixc_ir::support::{Condition, Position};

@@ -3,8 +3,8 @@
 
 use super::lambda::{Lambda, axes, axis};
 use super::mixing::{Mix, RowStep};
-use super::tensors::{axis_attr, guard_loads};
-use super::{Context, Failure, Lowering};
+use super::tensors::axis_attr;
+use super::{Context, Failure, Lowering, guard_loads};
 use crate::forms;
 use crate::forms::fourier::exact::{Exact, Places, radices};
 use mixc_ir::dim::Dim;
