@@ -1,7 +1,7 @@
 //! Operators that are products of factors which cost less than their elements: block-diagonal matrices with strides
 //! between them, and the Walsh-Hadamard matrix.
 
-use super::mixing::Mix;
+use super::mix::Mix;
 use super::{Context, Failure, Lambda, axes, axis, guard_loads};
 use crate::forms;
 use mixc_ir::dim::Dim;

@@ -2,7 +2,7 @@
 //! a sum with a diagonal or a transposition.
 
 use super::lambda::{Lambda, axis, axis_var};
-use super::mixing::{Mix, batched};
+use super::mix::{Mix, batched};
 use super::{Context, Failure, guard_loads};
 use crate::forms;
 use mixc_ir::dim::Dim;

@@ -5,7 +5,7 @@
 //! `alibi`, masks, biases of rows or columns, factors and diagonals on top.
 
 use super::lambda::axis_var;
-use super::mixing::Mix;
+use super::mix::Mix;
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{Binary, Compare, Expr, Node, Unary, Var};
 

@@ -6,7 +6,7 @@
 
 use super::guard_loads;
 use super::lambda::{axis, axis_var};
-use super::mixing::Mix;
+use super::mix::Mix;
 use mixc_ir::dim::{Dim, DimBounds};
 use mixc_ir::expr::{Binary, Expr, Node, Var};
 use mixc_ir::support::{Condition, Position};

@@ -2,7 +2,7 @@
 //! as a convolution with a chirp, which takes any length.
 
 use super::lambda::{Lambda, axes, axis};
-use super::mixing::{Mix, RowStep};
+use super::mix::{Mix, RowStep};
 use super::tensors::axis_attr;
 use super::{Context, Failure, Lowering, guard_loads};
 use crate::forms;

@@ -2,7 +2,7 @@
 //! makes their operand; the rest go to their forms.
 
 use super::layout::{indexing, pull_layout, push_layout};
-use super::mixing::batched;
+use super::mix::batched;
 use super::{Context, Failure, Lambda, Lowering, Producer, axes, axis, constant_of};
 use crate::forms;
 use crate::forms::norm::Norm;
@@ -331,7 +331,7 @@ fn application(
     shape: &[Dim],
     dtype: DType,
 ) -> Result<Producer, Failure> {
-    if let Some(super::mixing::Special::Compose(a, b)) = &mix.special {
+    if let Some(super::mix::Special::Compose(a, b)) = &mix.special {
         let mut inner = shape.to_vec();
         let at = inner.len() - 2;
         inner[at] = b.ty.rows.clone();
