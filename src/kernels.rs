@@ -1,5 +1,6 @@
 //! The tile programs of a model one by one, each as a model of its own, to be timed alone.
 
+use crate::lines::Lines;
 use crate::{Compilation, Error, Target, shapes};
 use mixc_backends::cpu::pool::Pool;
 use mixc_backends::cpu::{self, CompiledModel};
@@ -22,15 +23,15 @@ pub struct Kernel {
     /// Milliseconds that the roofline allows.
     pub bound_ms: f64,
     code: CompiledModel,
-    inputs: Vec<Blob>,
-    outputs: Vec<Blob>,
+    inputs: Vec<Lines>,
+    outputs: Vec<Lines>,
 }
 
 impl Kernel {
     /// Runs it once.
     pub fn run(&mut self, dims: &DimValues, pool: Option<&Pool>) -> Result<(), Error> {
-        let reads: Vec<&[u8]> = self.inputs.iter().map(|b| b.bytes.as_slice()).collect();
-        let mut writes: Vec<&mut [u8]> = self.outputs.iter_mut().map(|b| b.bytes.as_mut_slice()).collect();
+        let reads: Vec<&[u8]> = self.inputs.iter().map(Lines::bytes).collect();
+        let mut writes: Vec<&mut [u8]> = self.outputs.iter_mut().map(Lines::bytes_mut).collect();
         let on_pool = pool.map(crate::runner::OnPool);
         let parallel = on_pool.as_ref().map(|p| p as &dyn cpu::Parallel);
         self.code.run(dims, None, &reads, &mut writes, parallel).map_err(|e| Error::Usage(e.to_string()))
@@ -57,7 +58,8 @@ pub fn kernels(c: &Compilation, target: &Target, dims: &DimValues) -> Result<Vec
         seen.push(key);
         let alone = lone(&c.lowered, step, buffers);
         let code = cpu::compile(&alone, target).map_err(|e| Error::Unavailable(e.to_string()))?;
-        let data = |ids: &[BufferId]| ids.iter().map(|b| sample(alone.buffer(*b), dims)).collect::<Vec<Blob>>();
+        let blob = |b: &BufferId| Lines::of(&sample(alone.buffer(*b), dims).bytes);
+        let data = |ids: &[BufferId]| ids.iter().map(blob).collect::<Vec<Lines>>();
         let cost = mixc_ir::tile::cost(program, dims).map_err(|e| Error::Usage(e.to_string()))?;
         found.push(Kernel {
             name: program.name.clone(),

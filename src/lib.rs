@@ -22,6 +22,7 @@ pub mod explain;
 pub mod import;
 pub mod inputs;
 pub mod kernels;
+pub mod lines;
 pub mod page;
 pub mod variants;
 pub mod weights;

@@ -161,14 +161,25 @@ impl Runner {
     ) -> Result<(), Error> {
         let reads: Vec<&[u8]> = inputs.iter().map(|b| b.bytes.as_slice()).collect();
         let mut writes: Vec<&mut [u8]> = results.iter_mut().map(|b| b.bytes.as_mut_slice()).collect();
+        self.run_bytes(dims, &reads, &mut writes, pool)
+    }
+
+    /// As [`Runner::run_into`], from and into memory of the caller, which may lie better than that of vectors.
+    pub fn run_bytes(
+        &self,
+        dims: &DimValues,
+        inputs: &[&[u8]],
+        results: &mut [&mut [u8]],
+        pool: Option<&Pool>,
+    ) -> Result<(), Error> {
         match &self.engine {
             Engine::Reference => Err(Error::Usage("the reference has no compiled code".into())),
             Engine::Native { code, bound, .. } => {
                 let on_pool = pool.map(OnPool);
                 let parallel = on_pool.as_ref().map(|p| p as &dyn Parallel);
-                code.run(dims, bound.as_ref(), &reads, &mut writes, parallel).map_err(|e| call_error(&e))
+                code.run(dims, bound.as_ref(), inputs, results, parallel).map_err(|e| call_error(&e))
             }
-            Engine::Device { code, bound, .. } => code.run(dims, bound, &reads, &mut writes).map_err(device_error),
+            Engine::Device { code, bound, .. } => code.run(dims, bound, inputs, results).map_err(device_error),
         }
     }
 

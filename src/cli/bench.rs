@@ -4,9 +4,10 @@ use super::{Common, Compiling, Format, output};
 use clap::Args;
 use mixc::explain::explain;
 use mixc::kernels::{Kernel, kernels};
+use mixc::lines::Lines;
 use mixc::measure::{Effort, Timing, measure};
 use mixc::variants::{Variant, variants};
-use mixc::{Blob, Error, Pool, Target};
+use mixc::{Error, Pool, Runner, Target};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,10 +48,13 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
         return Err(Error::Usage("--target ref is not timed".into()));
     };
     let dims = runner.dims(&inputs)?;
-    let mut results = runner.result_blobs(&dims);
+    let inputs: Vec<Lines> = inputs.iter().map(|b| Lines::of(&b.bytes)).collect();
+    let inputs: Vec<&[u8]> = inputs.iter().map(Lines::bytes).collect();
+    let mut results = results_of(&runner, &dims);
     let pool = mixc::pool(c.threads);
     let effort = Effort { runs: c.runs, ..Effort::default() };
-    let mut once = || runner.run_into(&dims, &inputs, &mut results, pool.as_ref());
+    let mut results: Vec<&mut [u8]> = results.iter_mut().map(Lines::bytes_mut).collect();
+    let mut once = || runner.run_bytes(&dims, &inputs, &mut results, pool.as_ref());
     let whole = measure(&mut [&mut once], effort)?[0];
     let short = Effort { at_least: Duration::from_millis(100), ..effort };
     let mut timed: Vec<(Kernel, Timing)> = Vec::new();
@@ -136,19 +140,26 @@ pub fn run(c: &Bench, common: Common) -> Result<(), Error> {
     Ok(())
 }
 
+/// Memory for the results of a run.
+fn results_of(runner: &Runner, dims: &mixc::ir::dim::DimValues) -> Vec<Lines> {
+    runner.result_blobs(dims).iter().map(|b| Lines::zeros(b.bytes.len())).collect()
+}
+
 /// Times the variants in turn on the same inputs.
 fn all_forms(
     variants: Vec<Variant>,
-    inputs: &[Blob],
+    inputs: &[&[u8]],
     dims: &mixc::ir::dim::DimValues,
     pool: &Option<Pool>,
     effort: Effort,
 ) -> Result<Vec<(Variant, Timing)>, Error> {
-    let mut results: Vec<Vec<Blob>> = variants.iter().map(|v| v.runner.result_blobs(dims)).collect();
+    let mut results: Vec<Vec<Lines>> = variants.iter().map(|v| results_of(&v.runner, dims)).collect();
+    let mut results: Vec<Vec<&mut [u8]>> =
+        results.iter_mut().map(|r| r.iter_mut().map(Lines::bytes_mut).collect()).collect();
     let mut runs: Vec<_> = variants
         .iter()
         .zip(&mut results)
-        .map(|(v, results)| move || v.runner.run_into(dims, inputs, results, pool.as_ref()))
+        .map(|(v, results)| move || v.runner.run_bytes(dims, inputs, results, pool.as_ref()))
         .collect();
     let mut candidates: Vec<&mut dyn FnMut() -> Result<(), Error>> = Vec::new();
     for run in &mut runs {

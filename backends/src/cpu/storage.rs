@@ -86,6 +86,29 @@ pub fn operands(op: &TileOp) -> Vec<TileId> {
     tiles
 }
 
+/// The tiles from outside that a loop of plain statements reads.
+fn read_inside(stmt: &Stmt) -> Vec<TileId> {
+    let Stmt::For { from, to, carry, body, .. } = stmt else { return Vec::new() };
+    let mut read: Vec<TileId> = carry.iter().map(|c| c.init).collect();
+    let mut made: Vec<TileId> = carry.iter().map(|c| c.inside).collect();
+    [from, to].into_iter().for_each(|e| matrix_tiles(e, &mut read));
+    for stmt in body {
+        match stmt {
+            Stmt::Let { results, op } => {
+                made.extend(results);
+                read.extend(operands(op));
+            }
+            Stmt::Store { index, value, guard, rows, cols, .. } => {
+                let all = index.iter().chain([value, &rows.count, &cols.count]).chain(guard);
+                all.for_each(|e| matrix_tiles(e, &mut read));
+            }
+            Stmt::For { .. } => {}
+        }
+    }
+    read.retain(|t| !made.contains(t));
+    read
+}
+
 /// Tiles that a statement reads at the element of the iteration alone, and those that it reads elsewhere too.
 fn elementwise(program: &TileProgram, stmt: &Stmt) -> (Vec<TileId>, Vec<TileId>) {
     let (mut good, mut bad) = (Vec::new(), Vec::new());
@@ -224,6 +247,19 @@ impl Lives {
                 Stmt::Store { index, value, guard, rows, cols, .. } => {
                     for e in index.iter().chain([value, &rows.count, &cols.count]).chain(guard) {
                         self.expr(e, at);
+                    }
+                }
+                Stmt::For { carry, .. } if matches!(item.work, ItemWork::Turns(_)) => {
+                    let read = read_inside(stmt);
+                    for t in &read {
+                        self.use_(*t, at);
+                    }
+                    for c in carry {
+                        self.define(c.result, at);
+                        // The start is read before the result is written, lanes by lanes, and nowhere else.
+                        if read.iter().filter(|t| **t == c.init).count() == 1 {
+                            self.allow(c.init, c.result, at);
+                        }
                     }
                 }
                 Stmt::For { from, to, when, carry, .. } => {

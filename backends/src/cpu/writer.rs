@@ -81,6 +81,15 @@ impl Writer<'_> {
                         self.scalar(f, scope, stmt);
                     }
                 }
+                ItemWork::Turns(call) => {
+                    for stmt in &item.stmts {
+                        let Stmt::For { carry, .. } = stmt else { continue };
+                        for c in carry {
+                            self.open_tile(f, scope, c.result);
+                        }
+                    }
+                    self.call(f, scope, call);
+                }
                 ItemWork::Loop(inner) => {
                     for stmt in &item.stmts {
                         self.turns(f, scope, stmt, inner);

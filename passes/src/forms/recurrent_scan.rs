@@ -11,9 +11,9 @@ use super::chunks;
 use super::flash::{channel_batch, tokens};
 use super::{Apply, ApplyForm, Write, all_visited, capacity, open};
 use crate::lower::{Context, Failure, Lambda, Producer, Scribe, Semiseparable, batch_index, batched};
-use mixc_ir::expr::{COL, Expr, ROW, Unary};
+use mixc_ir::expr::{COL, Expr, Node, ROW, TileId, Unary, Var};
 use mixc_ir::lowered::BufferId;
-use mixc_ir::tile::{Axis, Combine, Extent, TileType};
+use mixc_ir::tile::{Axis, Combine, Extent, TileBuilder, TileType};
 
 /// The form.
 pub static FORM: ApplyForm = ApplyForm {
@@ -26,6 +26,27 @@ pub static FORM: ApplyForm = ApplyForm {
 
 /// Columns of the state that one grid point carries.
 const COLUMNS: usize = 64;
+/// Tokens that all columns of a grid point go through before the next: their rows are read while they are near. From 64
+/// on the number makes no difference.
+const TOKENS: usize = 128;
+
+/// The expression with the parts that are the same at all tokens, and differ along the state and along the columns, in
+/// tiles that are made before the loop: they lie along the columns there, wherever they lie in memory.
+fn lasting(t: &mut TileBuilder, e: &Expr, token: Var, (ty, rows, cols): (TileType, &Extent, &Extent)) -> Expr {
+    let mut found: Vec<(Expr, TileId)> = Vec::new();
+    e.rewrite(&mut |e| {
+        let lasts = matches!(e.node(), Node::Load(_)) && !e.mentions(token) && e.mentions(ROW) && e.mentions(COL);
+        if !lasts {
+            return None;
+        }
+        if let Some((_, tile)) = found.iter().find(|(known, _)| known == e) {
+            return Some(Expr::tile(*tile));
+        }
+        let tile = t.map("lasting", ty, rows, cols, e.clone());
+        found.push((e.clone(), tile));
+        Some(Expr::tile(tile))
+    })
+}
 
 #[derive(Debug)]
 struct Scan {
@@ -66,45 +87,48 @@ impl Write for Scan {
         let rows = super::flash::whole(&states, capacity(cx, &states, chunks::STATES));
         let one = Extent::fixed(1);
         let start = s.b.map("s", ty, &rows, &cols, Expr::float(0.0));
-        // The results of a block of tokens are stored one token a turn: the state is the only thing carried.
-        let total = Expr::from(&mix.ty.rows);
-        let place = |token: &Expr| scan.place(&mix.ty.rows, token);
-        let natural = |token: &Expr| {
-            let mut at = out_batch.clone();
-            at.extend([place(token), column.clone()]);
-            at
-        };
+        // The results of a token are stored in its turn: the state is the only thing carried. Stores happen inside the
+        // loop, so the ending is made local before it: like what is read it speaks of ROW, COL and the token.
+        let token_slot = Var(u32::MAX);
+        let now = Expr::from(token_slot);
         let n = Expr::from(ROW);
-        let element = |l: &Lambda, token: &Expr| batched(l, &mix.ty.batch, &batch, &[token.clone(), n.clone()]);
-        // Stores happen inside the loop, so the ending is made local before it: it speaks of ROW, COL and the token.
-        let token_slot = mixc_ir::expr::Var(u32::MAX);
-        let ending = end.localised(cx, &mut s, &natural(&Expr::from(token_slot)));
+        let element = |l: &Lambda| batched(l, &mix.ty.batch, &batch, &[now.clone(), n.clone()]);
+        let place = scan.place(&mix.ty.rows, &now);
+        let decay = if a_has_features {
+            // One decay for all states when its last dim is 1.
+            let wide = !a.shape.last().is_some_and(|d| d.is(1));
+            let index = if wide { n.clone() } else { Expr::int(0) };
+            batched(&a, &mix.ty.batch, &batch, &[now.clone(), index])
+        } else {
+            batched(&a, &mix.ty.batch, &batch, std::slice::from_ref(&now))
+        };
+        let xt = tokens(&x, &apply.batch, &out_batch, &[place.clone(), column.clone()]);
+        let ending = end.localised(cx, &mut s, &[out_batch.clone(), vec![place, column.clone()]].concat());
         let t = &mut s.b;
-        t.for_blocks(
+        let still = |t: &mut TileBuilder, e: &Expr| lasting(t, e, token_slot, (ty, &rows, &cols));
+        let decay = still(t, &decay).apply(Unary::Exp);
+        let [write, read] = [element(&b), element(&c)].map(|e| still(t, &e));
+        let turn = |t: &mut TileBuilder, token: &Expr, carried: &[TileId]| {
+            let at = |e: &Expr| e.with_var(token_slot, token);
+            let kept = Expr::tile(carried[0]);
+            let kept = if decay.as_float() == Some(1.0) { kept } else { kept * at(&decay) };
+            let state = t.map("s1", ty, &rows, &cols, kept + at(&write) * at(&xt));
+            let weighted = t.map("w", ty, &rows, &cols, Expr::tile(state) * at(&read));
+            let y = t.reduce("y", Combine::Sum, Axis::Rows, weighted);
+            ending.store(t, tensor, token_slot, token, Expr::tile(y), &one, &cols);
+            vec![state]
+        };
+        let total = Expr::from(&mix.ty.rows);
+        let block = s.b.knob("tokens", capacity(cx, &mix.ty.rows, TOKENS)) as i64;
+        s.b.for_blocks(
             Expr::int(0),
-            total,
-            1,
+            total.clone(),
+            block as usize,
             |_| None,
             &[start],
-            |t, token, carried| {
-                let decay = if a_has_features {
-                    // One decay for all states when its last dim is 1.
-                    let wide = !a.shape.last().is_some_and(|d| d.is(1));
-                    let index = if wide { n.clone() } else { Expr::int(0) };
-                    batched(&a, &mix.ty.batch, &batch, &[token.clone(), index])
-                } else {
-                    batched(&a, &mix.ty.batch, &batch, std::slice::from_ref(token))
-                };
-                let xt = tokens(&x, &apply.batch, &out_batch, &[place(token), column.clone()]);
-                let decay = decay.apply(Unary::Exp);
-                let kept = Expr::tile(carried[0]);
-                let kept = if decay.as_float() == Some(1.0) { kept } else { kept * decay };
-                let next = kept + element(&b, token) * xt;
-                let state = t.map("s1", ty, &rows, &cols, next);
-                let weighted = t.map("w", ty, &rows, &cols, Expr::tile(state) * element(&c, token));
-                let y = t.reduce("y", Combine::Sum, Axis::Rows, weighted);
-                ending.store(t, tensor, token_slot, token, Expr::tile(y), &one, &cols);
-                vec![state]
+            |t, t0, carried| {
+                let last = (t0.clone() + Expr::int(block)).min(total.clone());
+                t.for_blocks(t0.clone(), last, 1, |_| None, carried, turn)
             },
         );
         s.finish(cx, self.form())

@@ -113,7 +113,7 @@ pub fn operator(cx: &mut Context<'_>, node: &Node) -> Result<Mix, Failure> {
             // No decay at all is known as such. Where a token is left out 0 is read too, so no other number may stay.
             let a = match cx.read(cx.operand(node, 2)?)? {
                 none if none.body.as_float() == Some(0.0) => none,
-                _ => cx.read_stored(cx.operand(node, 2)?)?,
+                _ => cx.read_decay(cx.operand(node, 2)?)?,
             };
             let a_has_features = a.shape.len() == c.shape.len();
             scan(Semiseparable { c, b, a, a_has_features, own_diagonal: true, added: None, reversed: false })

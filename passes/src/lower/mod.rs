@@ -34,12 +34,17 @@ use crate::forms;
 use mixc_ir::diag::Diagnostic;
 use mixc_ir::dim::{Dim, DimBounds, DimError, DimValues};
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{Expr, SlowId};
+use mixc_ir::expr::{Expr, Node as ExprNode, SlowId};
 use mixc_ir::lowered::{Action, Buffer, BufferId, Lowered, Phase, Place, Step};
 use mixc_ir::machine::Machine;
 use mixc_ir::program::{Const, Node, NodeKind, Program, ValueId};
 use mixc_ir::tile::TileProgram;
 use mixc_ir::ty::{TensorType, Type};
+
+/// Growth that is more than that of heads which share a few tensors: all pairs of something.
+const PAIRS: f64 = 16.0;
+/// Growth that costs more to read than a product does: a few states a channel.
+const STATES: f64 = 2.0;
 
 /// What lowering needs to know besides the program.
 #[derive(Clone, Debug)]
@@ -338,23 +343,30 @@ impl Context<'_> {
 
     /// Tokens for a form that reads each element a few times: as they are when cheap, stored when costly.
     pub fn stored_or_generated(&mut self, l: &Lambda) -> Result<Lambda, Failure> {
-        if l.cost() <= 8 || self.is_outgrown(l) { Ok(l.clone()) } else { self.stored_lambda(l) }
+        if l.cost() <= 8 || self.is_outgrown(l, PAIRS) { Ok(l.clone()) } else { self.stored_lambda(l) }
     }
 
     /// A value for inner products, whose elements are read many times: in memory, but where it is all pairs of something
     /// much smaller, which are made as they are read.
     pub fn read_factor(&mut self, v: ValueId) -> Result<Lambda, Failure> {
         let l = self.read(v)?;
-        if self.is_outgrown(&l) { Ok(l) } else { self.read_stored(v) }
+        if self.is_outgrown(&l, PAIRS) { Ok(l) } else { self.read_stored(v) }
     }
 
-    /// Whether a function of the index takes many times the memory of what it is made of and little work an element: pairs
-    /// of tokens, T^2 of T.
-    fn is_outgrown(&self, l: &Lambda) -> bool {
-        // Work of some products with their index arithmetic, little beside an inner product; and a growth that is more
-        // than that of heads which share a few tensors.
+    /// A value for a scan, whose elements are read a few times: in memory, but where it is made of something smaller, as
+    /// the decays of all states are of a step size a channel. Where what is read is 0, so is the value.
+    pub fn read_decay(&mut self, v: ValueId) -> Result<Lambda, Failure> {
+        let l = self.read(v)?;
+        let nothing = |e: &Expr| matches!(e.node(), ExprNode::Load(_)).then(|| Expr::float(0.0));
+        let vanishes = l.body.rewrite(&mut |e| nothing(e)).as_float() == Some(0.0);
+        if vanishes && self.is_outgrown(&l, STATES) { Ok(l) } else { self.read_stored(v) }
+    }
+
+    /// Whether a function of the index takes many times (more than `growth`) the memory of what it is made of and little
+    /// work an element: pairs of tokens, T^2 of T.
+    fn is_outgrown(&self, l: &Lambda, growth: f64) -> bool {
+        // Work of some products with their index arithmetic, little beside an inner product.
         const WORK: usize = 24;
-        const GROWTH: f64 = 16.0;
         let bytes = |dtype: DType, shape: &[Dim]| {
             shape.iter().map(|d| self.typical(d) as f64).product::<f64>() * dtype.bytes() as f64
         };
@@ -362,7 +374,7 @@ impl Context<'_> {
         reads.sort();
         reads.dedup();
         let sources = reads.iter().map(|b| self.out.buffer(*b)).map(|b| bytes(b.dtype, &b.shape)).sum::<f64>();
-        !reads.is_empty() && l.cost() <= WORK && bytes(l.dtype, &l.shape) > GROWTH * sources
+        !reads.is_empty() && l.cost() <= WORK && bytes(l.dtype, &l.shape) > growth * sources
     }
 
     /// A value as an operator.

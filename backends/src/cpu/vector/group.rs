@@ -63,7 +63,7 @@ enum Step<'p> {
     },
 }
 
-fn identity(combine: Combine) -> Option<f32> {
+pub(super) fn identity(combine: Combine) -> Option<f32> {
     match combine {
         Combine::Sum => Some(0.0),
         Combine::Product => Some(1.0),
@@ -163,14 +163,36 @@ fn wanted_order(group: &Group) -> Option<Option<Order>> {
 }
 
 /// Loop counts, in registers where they are not known: there are few of these.
-struct Counts {
+pub(super) struct Counts {
     /// Whole vectors.
-    full: Count,
+    pub full: Count,
     /// Lanes after these; nothing where there are never any.
-    rest: Option<IReg>,
+    pub rest: Option<IReg>,
     /// Vectors with the last, incomplete one.
-    all: Count,
-    across: Count,
+    pub all: Count,
+    /// Turns along the other axis.
+    pub across: Count,
+}
+
+impl Counts {
+    /// The counts of `lanes` lanes, whose number is in a register where it varies, and of `across`.
+    pub fn new(b: &mut Builder, lanes: &Extent, n: Option<IReg>, across: Count) -> Counts {
+        let width = b.lanes();
+        let log2 = width.trailing_zeros() as i8;
+        let Some(n) = n else {
+            let vectors = Count::from((lanes.cap / width) as i64);
+            return Counts { full: vectors, rest: None, all: vectors, across };
+        };
+        Counts {
+            full: b.int_shift(n, -log2).into(),
+            rest: Some(b.int_op(IntOp::And, n, width as i32 - 1)),
+            all: {
+                let up = b.int_add(n, width as i32 - 1);
+                b.int_shift(up, -log2).into()
+            },
+            across,
+        }
+    }
 }
 
 fn build_in(group: &Group, frame: Frame, still: &[Key], isa: Isa, name: &str) -> Option<Call> {
@@ -187,7 +209,6 @@ fn build_in(group: &Group, frame: Frame, still: &[Key], isa: Isa, name: &str) ->
     }
     let mut b = Builder::new(name, isa, 0);
     let b = &mut b;
-    let log2 = b.lanes().trailing_zeros() as i8;
     let mut v = Values::new(program, group.forms, frame, order, (rows.clone(), cols.clone()), None);
     for stmt in group.stmts {
         if let Stmt::Let { results, .. } = stmt {
@@ -217,21 +238,7 @@ fn build_in(group: &Group, frame: Frame, still: &[Key], isa: Isa, name: &str) ->
     for stmt in group.stmts {
         steps.push(prepare(group, b, &mut v, stmt, &mut made, frame)?);
     }
-    let counts = match n {
-        None => {
-            let vectors = Count::from((lanes.cap / width) as i64);
-            Counts { full: vectors, rest: None, all: vectors, across: across_count }
-        }
-        Some(n) => Counts {
-            full: b.int_shift(n, -log2).into(),
-            rest: Some(b.int_op(IntOp::And, n, width as i32 - 1)),
-            all: {
-                let up = b.int_add(n, width as i32 - 1);
-                b.int_shift(up, -log2).into()
-            },
-            across: across_count,
-        },
-    };
+    let counts = Counts::new(b, lanes, n, across_count);
     let first_lane = b.int(0);
     match order {
         Order::LanesOutside => lanes_outside(b, &mut v, &mut steps, &counts, first_lane, still),

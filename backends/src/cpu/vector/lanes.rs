@@ -2,6 +2,7 @@
 
 use super::affine::{Frame, other, var_of};
 use super::inner;
+use super::turns;
 use crate::cpu::storage::Layout;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, Pick, SlowId, TileId};
@@ -179,7 +180,18 @@ impl Problem<'_> {
             if axis == Axis::Rows { tile.rows.cap } else { tile.cols.cap }
         };
         match stmt {
-            Stmt::For { .. } => 0.0,
+            // Columns as lanes keep what is carried in registers; along the rows it goes through memory.
+            Stmt::For { carry, .. } => match turns::carried_rows(self.program, stmt) {
+                Some(_) => carry
+                    .iter()
+                    .filter(|c| {
+                        let wide = 2 * cap(c.inside, Axis::Cols) >= self.width;
+                        wide && self.lane(lanes, c.inside).is_some_and(|l| l != Axis::Cols)
+                    })
+                    .map(|c| TURNS * self.size(c.inside))
+                    .sum(),
+                None => 0.0,
+            },
             Stmt::Store { tensor, index, value, rows, cols, .. } => {
                 let elements = (rows.cap * cols.cap) as f64;
                 let cost = |lane: Axis| {

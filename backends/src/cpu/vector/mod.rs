@@ -19,6 +19,7 @@ mod solve;
 mod steps;
 mod transpose;
 mod turn;
+mod turns;
 mod values;
 mod versions;
 mod write;

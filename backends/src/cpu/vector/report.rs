@@ -11,7 +11,7 @@ use mixc_ir::tile::{Stmt, TileProgram};
 pub struct WorkReport {
     /// Results, or `store` and the tensor's name.
     pub what: String,
-    /// `scalar`, `kernel`, `product`, `inner product`, `transpose`, `solve`, `in place` or `loop`.
+    /// `scalar`, `kernel`, `product`, `inner product`, `transpose`, `solve`, `in place`, `loop` or `kernel of turns`.
     pub how: &'static str,
     /// Loops around it.
     pub depth: usize,
@@ -45,6 +45,7 @@ fn report_items(program: &TileProgram, items: &[Item], depth: usize, all: &mut V
             ItemWork::Scalar => "scalar",
             ItemWork::InPlace => "in place",
             ItemWork::Loop(_) => "loop",
+            ItemWork::Turns(_) => "kernel of turns",
         };
         all.push(WorkReport { what: names.collect::<Vec<_>>().join("; "), how, depth });
         if let ItemWork::Loop(inner) = &item.work {

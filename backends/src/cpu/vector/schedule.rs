@@ -9,6 +9,7 @@ use super::product::{self, Product};
 use super::solve::{self, Solve};
 use super::transpose::{self, Transpose};
 use super::turn::lanes_of;
+use super::turns;
 use crate::cpu::storage::operands;
 use crate::cpu::vkir::Isa;
 use mixc_ir::expr::{Expr, Node, TileId};
@@ -43,6 +44,8 @@ pub enum ItemWork<'p> {
     InPlace,
     /// A loop over more work.
     Loop(Vec<Item<'p>>),
+    /// A loop as one kernel, what it carries in registers.
+    Turns(Call),
 }
 
 struct Scheduler<'p, 'f> {
@@ -137,6 +140,15 @@ impl<'p> Scheduler<'p, '_> {
             done[i] = true;
             let stmt = &body[i];
             let item = match stmt {
+                Stmt::For { carry, .. } if let Some((call, inside)) = self.turns(stmt) => {
+                    for t in inside {
+                        self.forms.tiles[t.0 as usize] = TileForm::Register;
+                    }
+                    for c in carry {
+                        self.available[c.result.0 as usize] = true;
+                    }
+                    Item { stmts: vec![stmt], work: ItemWork::Turns(call) }
+                }
                 Stmt::For { carry, body, .. } => {
                     for c in carry {
                         self.available[c.inside.0 as usize] = true;
@@ -181,6 +193,11 @@ impl<'p> Scheduler<'p, '_> {
             items.push(item);
         }
         items
+    }
+
+    /// A loop as one kernel, with the tiles that only it sees.
+    fn turns(&self, stmt: &'p Stmt) -> Option<(Call, Vec<TileId>)> {
+        if self.reads_outputs { None } else { turns::build(self.program, self.forms, stmt, self.isa) }
     }
 
     fn in_place(&self, t: TileId) -> bool {

@@ -130,6 +130,8 @@ pub struct Values<'p> {
     pub needs_tail: bool,
     /// Tiles that the group makes: addresses and positions cannot depend on them.
     pub own: Vec<TileId>,
+    /// Names for single rows of tiles in memory.
+    pub rows_of: BTreeMap<TileId, (TileId, usize)>,
     /// Whether positions are needed as integers.
     pub needs_index: bool,
 }
@@ -185,6 +187,7 @@ impl<'p> Values<'p> {
             now: BTreeMap::new(),
             needs_tail: false,
             own: Vec::new(),
+            rows_of: BTreeMap::new(),
             needs_index: false,
         }
     }
@@ -296,6 +299,7 @@ impl<'p> Values<'p> {
         if let Some(known) = self.operand_of.get(&id) {
             return Some(*known);
         }
+        let (t, first_row) = self.rows_of.get(&t).copied().unwrap_or((t, 0));
         let (tile, form) = (self.program.tile(t), &self.forms.tiles[t.0 as usize]);
         let element = match tile.ty {
             TileType::F32 => Element::F32,
@@ -319,7 +323,8 @@ impl<'p> Values<'p> {
         } else {
             self.arguments.int(b, Argument::Tile(t))
         };
-        let operand = self.operand(b, (base, 0), element, Expr::int(lane), Expr::int(across), padded)?;
+        let displacement = i32::try_from(first_row as i64 * row).ok()?;
+        let operand = self.operand(b, (base, displacement), element, Expr::int(lane), Expr::int(across), padded)?;
         self.operand_of.insert(id, operand);
         Some(operand)
     }
@@ -475,6 +480,21 @@ impl<'p> Values<'p> {
         match operand.offset {
             Some(k) => address.indexed(self.offsets[k].1, Scale::One),
             None => address,
+        }
+    }
+
+    /// Asks for what operands that lie side by side will be some turns of the inner loop from now, where a turn goes a
+    /// line or further: such steps are too long for the processor to foresee, and one that crosses a line all the more.
+    pub fn prefetch(&self, b: &mut Builder, turns: i32) {
+        const LINE: i32 = 64;
+        for operand in &self.operands {
+            let Some(k) = operand.offset.filter(|_| operand.lie == Lie::Contiguous) else { continue };
+            let Step::Fixed(step) = self.offsets[k].0 else { continue };
+            let Some(ahead) = step.checked_mul(turns).filter(|_| step.abs() >= LINE) else { continue };
+            let bytes = (b.lanes() * operand.element.bytes()) as i32;
+            let address = self.address(operand).offset(ahead);
+            b.prefetch(address);
+            b.prefetch(address.offset(bytes - 1));
         }
     }
 
