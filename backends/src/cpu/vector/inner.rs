@@ -66,7 +66,7 @@ fn stride(program: &TileProgram, forms: &Forms, t: TileId, axis: Axis) -> i64 {
 /// Whether a dot has few rows and operands along the summed axis.
 pub fn fits(program: &TileProgram, forms: &Forms, stmt: &Stmt) -> bool {
     let Stmt::Let { results, op: TileOp::Dot { a, b, .. } } = stmt else { return false };
-    let Some(lane) = forms.lane(results[0]) else { return false };
+    let Some(lane) = forms.product_lane(results[0]) else { return false };
     let (many, few) = roles(lane, *a, *b);
     let along = [
         stride(program, forms, many.tile, axis_of(many, other(lane))),
@@ -84,7 +84,7 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     if tiles.into_iter().flatten().any(|t| program.tile(t).ty != TileType::F32) || !fits(program, forms, stmt) {
         return None;
     }
-    let lane = forms.lane(out)?;
+    let lane = forms.product_lane(out)?;
     let (many, few) = roles(lane, *a, *b);
     let bytes = |t: TileId, axis: Axis| i32::try_from(stride(program, forms, t, axis)).ok();
     if let Some(acc) = acc

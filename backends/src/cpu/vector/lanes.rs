@@ -2,6 +2,7 @@
 
 use super::affine::{Frame, other, var_of};
 use super::inner;
+use super::outputs;
 use super::turns;
 use crate::cpu::storage::Layout;
 use mixc_ir::dtype::DType;
@@ -47,6 +48,15 @@ impl Forms {
         match self.tiles[t.0 as usize] {
             TileForm::Lanes(axis) => Some(axis),
             _ => None,
+        }
+    }
+
+    /// The axis along which a product makes its result, in fast memory or where it is stored.
+    pub fn product_lane(&self, t: TileId) -> Option<Axis> {
+        match self.tiles[t.0 as usize] {
+            TileForm::Slow { col_stride: 4, .. } => Some(Axis::Cols),
+            TileForm::Slow { row_stride: 4, .. } => Some(Axis::Rows),
+            _ => self.lane(t),
         }
     }
 
@@ -346,6 +356,7 @@ pub fn choose(program: &TileProgram, width: usize) -> Forms {
         .collect();
     let mut forms = Forms { tiles, square: vec![false; n], width };
     read_in_place(program, &problem.statements, &mut forms);
+    outputs::store_in_place(program, &mut forms);
     forms
 }
 
@@ -438,5 +449,17 @@ fn vector_in_place(program: &TileProgram, width: usize, form: Option<&TileForm>,
     let axis = axis_of(m, lane);
     let tile = program.tile(m.tile);
     let (extent, stride) = if axis == Axis::Rows { (&tile.rows, *row_stride) } else { (&tile.cols, *col_stride) };
-    stride == 4 && extent.is_fixed() && extent.cap % width == 0
+    let (depth, step) = if axis == Axis::Rows { (&tile.cols, *col_stride) } else { (&tile.rows, *row_stride) };
+    stride == 4 && extent.is_fixed() && extent.cap % width == 0 && !crowds(depth.cap, step)
+}
+
+/// Whether rows at a distance of `step` bytes fall into so few sets of a first-level cache (8 ways of 4096 bytes) that
+/// they drive each other out, though side by side they would stay: they are read again for every block of the product.
+fn crowds(rows: usize, step: i64) -> bool {
+    // A block of lanes is four vectors wide: at that distance rows lie as close as in a tile of their own.
+    const WAY: u64 = 4096;
+    const WAYS: u64 = 8;
+    const BLOCK: u64 = 256;
+    let distance = 1u64 << step.unsigned_abs().trailing_zeros().min(WAY.trailing_zeros());
+    distance > BLOCK && rows as u64 * distance > WAYS * WAY
 }

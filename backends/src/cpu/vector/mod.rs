@@ -10,6 +10,7 @@ mod call;
 mod group;
 mod inner;
 mod lanes;
+mod outputs;
 mod prepare;
 mod product;
 mod report;

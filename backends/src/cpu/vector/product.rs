@@ -202,7 +202,7 @@ fn kernel(isa: Isa, rows: usize, vectors: usize, across: &Extent, s: Strides, in
 /// What a dot needs of an operand that it does not have: the tile, and the lane axis that it should have.
 pub fn wanted(program: &TileProgram, forms: &Forms, stmt: &Stmt) -> Vec<(TileId, Axis)> {
     let Stmt::Let { results, op: TileOp::Dot { a, b, acc } } = stmt else { return Vec::new() };
-    let Some(lane) = forms.lane(results[0]) else { return Vec::new() };
+    let Some(lane) = forms.product_lane(results[0]) else { return Vec::new() };
     let turned = super::inner::fits(program, forms, stmt);
     let vectors = if lane == Axis::Cols { *b } else { *a };
     let mut all = Vec::new();
@@ -235,7 +235,7 @@ pub fn build(
 ) -> Option<Product> {
     let Stmt::Let { results, op: TileOp::Dot { a, b, acc } } = stmt else { return None };
     let out = results[0];
-    let lane = forms.lane(out)?;
+    let lane = forms.product_lane(out)?;
     let tiles = [Some(out), Some(a.tile), Some(b.tile), *acc];
     if tiles.into_iter().flatten().any(|t| program.tile(t).ty != TileType::F32) {
         return None;

@@ -162,6 +162,10 @@ impl<'p> Scheduler<'p, '_> {
                 Stmt::Let { results, op: TileOp::Map(_) } if self.in_place(results[0]) => {
                     Item { stmts: vec![stmt], work: ItemWork::InPlace }
                 }
+                // Made where it is stored.
+                Stmt::Store { value, .. } if matches!(value.node(), Node::Tile(t, ..) if self.in_place(*t)) => {
+                    Item { stmts: vec![stmt], work: ItemWork::InPlace }
+                }
                 Stmt::Let { op: TileOp::Dot { .. }, .. } => {
                     let inner = inner::build(self.program, self.forms, stmt, self.isa).map(ItemWork::InnerProduct);
                     let product = || {

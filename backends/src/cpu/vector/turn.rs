@@ -50,7 +50,7 @@ impl Turner {
         for (tile, axis) in product::wanted(&self.program, &self.forms, stmt) {
             let copy = self.copy(tile, axis, all);
             if let Stmt::Let { op: TileOp::Dot { a, b, acc }, results } = stmt {
-                let vectors = if self.forms.lane(results[0]) == Some(Axis::Cols) { b } else { a };
+                let vectors = if self.forms.product_lane(results[0]) == Some(Axis::Cols) { b } else { a };
                 if vectors.tile == tile {
                     vectors.tile = copy;
                 } else if *acc == Some(tile) {
@@ -69,7 +69,7 @@ impl Turner {
     fn loads(&mut self, stmt: &mut Stmt, all: &mut Vec<Stmt>) {
         let Stmt::Let { results, op: TileOp::Map(value) } = stmt else { return };
         let out = self.program.tile(results[0]).clone();
-        let Some(lane) = self.forms.lane(results[0]) else { return };
+        let Some(lane) = self.forms.product_lane(results[0]) else { return };
         if !self.is_large(&out.rows, &out.cols) {
             return;
         }
