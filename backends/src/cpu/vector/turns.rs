@@ -120,7 +120,8 @@ impl Unrolled<'_> {
         }
     }
 
-    fn steps(&mut self, body: &[Stmt]) -> Option<Vec<Step>> {
+    /// The steps of a turn; `handed_on` are the tiles that the next turn gets.
+    fn steps(&mut self, body: &[Stmt], handed_on: &[TileId]) -> Option<Vec<Step>> {
         let readers = |t: TileId| {
             let mut count = 0;
             let mut expr =
@@ -148,7 +149,8 @@ impl Unrolled<'_> {
                     self.made.push(out);
                     match op {
                         TileOp::Map(e) => {
-                            let only_reduced = readers(out) == 0 && reductions(body, out) == 1;
+                            let only_reduced =
+                                readers(out) == 0 && reductions(body, out) == 1 && !handed_on.contains(&out);
                             for r in 0..tile.rows.cap {
                                 let value = self.at_row(e, r)?;
                                 if only_reduced {
@@ -253,13 +255,18 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     let made = carry.iter().map(|c| c.inside).collect();
     let (names, inlined, same) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
     let mut unrolled = Unrolled { program: program.clone(), var: *var, from, turns, cols, names, inlined, made, same };
-    let steps = unrolled.steps(body)?;
+    let handed_on: Vec<TileId> = carry.iter().map(|c| c.next).collect();
+    let steps = unrolled.steps(body, &handed_on)?;
     let mut links = Vec::new();
     for c in carry {
         for r in 0..program.tile(c.inside).rows.cap {
             let rows = [c.init, c.result, c.inside, c.next].map(|t| unrolled.name((t, r)));
             links.push(rows);
         }
+    }
+    let within = |t: &TileId| unrolled.made.contains(t);
+    if !handed_on.iter().all(within) {
+        return None;
     }
     let call = kernel(&unrolled, forms, body, &steps, &links, isa)?;
     (isa == Isa::Clif || emit(&call.kernel, isa).is_ok()).then_some((call, unrolled.made))
