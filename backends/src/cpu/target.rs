@@ -61,8 +61,6 @@ pub enum Feature {
     Bmi1,
     /// BMI2
     Bmi2,
-    /// LZCNT
-    Lzcnt,
     /// AVX512F
     Avx512f,
     /// AVX512BW
@@ -108,7 +106,6 @@ impl Feature {
             Feature::F16c => "f16c",
             Feature::Bmi1 => "bmi1",
             Feature::Bmi2 => "bmi2",
-            Feature::Lzcnt => "lzcnt",
             Feature::Avx512f => "avx512f",
             Feature::Avx512bw => "avx512bw",
             Feature::Avx512dq => "avx512dq",
@@ -141,7 +138,6 @@ impl Feature {
             Feature::Avx512vbmi => (7, 0, 2, 1),
             Feature::Avx512bitalg => (7, 0, 2, 12),
             Feature::Avx512bf16 => (7, 1, 0, 5),
-            Feature::Lzcnt => (0x8000_0001, 0, 2, 5),
         };
         CpuidBit { leaf, subleaf, register, bit }
     }
@@ -160,7 +156,6 @@ impl Feature {
             Feature::Fma => Some("has_fma"),
             Feature::Bmi1 => Some("has_bmi1"),
             Feature::Bmi2 => Some("has_bmi2"),
-            Feature::Lzcnt => Some("has_lzcnt"),
             Feature::Avx512f => Some("has_avx512f"),
             Feature::Avx512dq => Some("has_avx512dq"),
             Feature::Avx512vl => Some("has_avx512vl"),
@@ -187,7 +182,6 @@ impl Feature {
                 Feature::F16c => is_x86_feature_detected!("f16c"),
                 Feature::Bmi1 => is_x86_feature_detected!("bmi1"),
                 Feature::Bmi2 => is_x86_feature_detected!("bmi2"),
-                Feature::Lzcnt => is_x86_feature_detected!("lzcnt"),
                 Feature::Avx512f => is_x86_feature_detected!("avx512f"),
                 Feature::Avx512bw => is_x86_feature_detected!("avx512bw"),
                 Feature::Avx512dq => is_x86_feature_detected!("avx512dq"),
@@ -206,8 +200,7 @@ impl Feature {
 
 const V2: &[Feature] =
     &[Feature::Sse3, Feature::Ssse3, Feature::Sse41, Feature::Sse42, Feature::Popcnt, Feature::Cmpxchg16b];
-const V3: &[Feature] =
-    &[Feature::Avx, Feature::Avx2, Feature::Fma, Feature::F16c, Feature::Bmi1, Feature::Bmi2, Feature::Lzcnt];
+const V3: &[Feature] = &[Feature::Avx, Feature::Avx2, Feature::Fma, Feature::F16c, Feature::Bmi1, Feature::Bmi2];
 const V4: &[Feature] = &[Feature::Avx512f, Feature::Avx512bw, Feature::Avx512dq, Feature::Avx512vl];
 const ZNVER4: &[Feature] = &[Feature::Avx512vbmi, Feature::Avx512bitalg, Feature::Avx512bf16];
 

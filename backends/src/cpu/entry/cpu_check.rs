@@ -1,4 +1,7 @@
 //! The question whether this CPU can run the code: raw `cpuid` and `xgetbv`, which Cranelift has not.
+//!
+//! It is asked at every entry, for there is nowhere to keep the answer: an object has no memory of its own. A virtual
+//! machine traps each `cpuid` (microseconds), so that no leaf is asked for twice, and none that others vouch for.
 
 use crate::cpu::module::{CodeError, FUNCTION_ALIGNMENT, integer_signature};
 use crate::cpu::target::{CpuidBit, Feature, Target};
@@ -27,47 +30,48 @@ pub fn define(module: &mut dyn Module, target: &Target, name: &str) -> Result<Op
     Ok(Some(function))
 }
 
+/// Which bits of eax, ebx, ecx and edx must be set in the answer to a leaf and subleaf.
+type Answers = BTreeMap<(u32, u32), [u32; 4]>;
+
+/// The last leaf of those below the extended ones that an answer with OSXSAVE vouches for: it describes the state that
+/// `xsave` saves.
+const XSAVE_LEAF: u32 = 0xd;
+
 fn assemble(features: &[Feature]) -> Result<Vec<u8>, iced_x86::IcedError> {
-    let vector = features.iter().any(|f| matches!(f, Feature::Avx) || f.name().starts_with("avx"));
-    let mut bits: Vec<CpuidBit> = features.iter().map(|f| f.cpuid()).collect();
-    if vector {
-        bits.push(OSXSAVE);
+    let vector = features.iter().any(|f| f.name().starts_with("avx"));
+    let mut answers = Answers::new();
+    for b in features.iter().map(|f| f.cpuid()).chain(vector.then_some(OSXSAVE)) {
+        answers.entry((b.leaf, b.subleaf)).or_default()[usize::from(b.register)] |= 1 << b.bit;
     }
-    let mut masks: BTreeMap<(u32, u32, u8), u32> = BTreeMap::new();
-    for b in bits {
-        *masks.entry((b.leaf, b.subleaf, b.register)).or_default() |= 1 << b.bit;
+    // The answer to subleaf 0 says which others there are.
+    let subleaves: Vec<(u32, u32)> = answers.keys().copied().filter(|(_, subleaf)| *subleaf > 0).collect();
+    for (leaf, _) in &subleaves {
+        answers.entry((*leaf, 0)).or_default();
     }
     let mut a = CodeAssembler::new(64)?;
     let mut lacking = a.create_label();
     a.push(rbx)?;
-    // A leaf above the highest one answers with another leaf's bits.
-    for (first, highest) in [
-        (0, masks.keys().map(|k| k.0).filter(|&l| l < 0x8000_0000).max()),
-        (0x8000_0000u32, masks.keys().map(|k| k.0).filter(|&l| l >= 0x8000_0000).max()),
-    ] {
-        if let Some(highest) = highest {
-            a.mov(eax, first)?;
-            a.xor(ecx, ecx)?;
-            a.cpuid()?;
-            a.cmp(eax, highest as i32)?;
-            a.jb(lacking)?;
-        }
-    }
-    if masks.keys().any(|k| k.0 == 7 && k.1 > 0) {
-        a.mov(eax, 7u32)?;
-        a.xor(ecx, ecx)?;
+    // A leaf above the highest one answers with another leaf's bits. Leaf 1 is always there.
+    let highest = answers.keys().map(|(leaf, _)| *leaf).max().unwrap_or(1);
+    if highest > if vector { XSAVE_LEAF } else { 1 } {
+        a.xor(eax, eax)?;
         a.cpuid()?;
-        a.test(eax, eax)?;
-        a.jz(lacking)?;
+        a.cmp(eax, highest as i32)?;
+        a.jb(lacking)?;
     }
-    for ((leaf, subleaf, register), mask) in masks {
+    for ((leaf, subleaf), masks) in answers {
         a.mov(eax, leaf)?;
         a.mov(ecx, subleaf)?;
         a.cpuid()?;
-        let register = [eax, ebx, ecx, edx][usize::from(register)];
-        a.and(register, mask as i32)?;
-        a.cmp(register, mask as i32)?;
-        a.jne(lacking)?;
+        if let Some((_, further)) = subleaves.iter().filter(|(of, _)| *of == leaf && subleaf == 0).max() {
+            a.cmp(eax, *further as i32)?;
+            a.jb(lacking)?;
+        }
+        for (register, mask) in [eax, ebx, ecx, edx].into_iter().zip(masks).filter(|(_, mask)| *mask != 0) {
+            a.and(register, mask as i32)?;
+            a.cmp(register, mask as i32)?;
+            a.jne(lacking)?;
+        }
     }
     if vector {
         let state = saved_state(features) as i32;
@@ -85,4 +89,21 @@ fn assemble(features: &[Feature]) -> Result<Vec<u8>, iced_x86::IcedError> {
     a.pop(rbx)?;
     a.ret()?;
     a.assemble(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_leaf_is_asked_for_once() {
+        const CPUID: &[u8] = &[0x0f, 0xa2];
+        const XGETBV: &[u8] = &[0x0f, 0x01, 0xd0];
+        // Leaves 1, 7 and subleaf 1 of 7.
+        for (name, questions) in [("x86-64-v2", 1), ("x86-64-v3", 2), ("x86-64-v4", 2), ("znver4", 3)] {
+            let code = assemble(Target::from_name(name).unwrap().features()).unwrap();
+            let times = |bytes: &[u8]| code.windows(bytes.len()).filter(|w| *w == bytes).count();
+            assert_eq!((times(CPUID), times(XGETBV)), (questions, usize::from(questions > 1)), "{name}");
+        }
+    }
 }
