@@ -1,6 +1,7 @@
 //! Lowering of operations that only move elements, or make them from positions.
 
 use super::lambda::{axis_var, reshape_index};
+use super::range::range;
 use super::tensors::{axis_attr, broadcast_index};
 use super::{Context, Failure, Lambda, Producer, axes, axis, constant_of, whole_buffer};
 use mixc_ir::dim::{Dim, DimError};
@@ -173,21 +174,14 @@ pub(super) fn indexing(
         }
         "gather" => {
             let table = cx.read_stored(cx.operand(node, 0)?)?;
-            let ids = checked_ids(cx, node, 1, &table.shape[0])?;
+            let ids = ids_of(cx, node, 1, &table.shape[0], false)?;
             let id = ids.at(&axes(rank - 1));
             Ok(lambda(table.at(&[id, axis(rank - 1)])))
         }
         "take" => {
             let x = cx.read_stored(cx.operand(node, 0)?)?;
             let k = axis_attr(cx, node, x.shape.len(), 0)?;
-            // Negative ids count from the end, as NumPy's.
-            let ids = cx.read(cx.operand(node, 1)?)?;
-            let e = ids.body.clone();
-            let from_end = e.clone() + Expr::from(&x.shape[k]);
-            let body = Expr::select(e.clone().lt(Expr::int(0)), from_end, e);
-            let stored = cx.store_lambda(&Lambda { body, ..ids })?;
-            cx.check_ids(stored, x.shape[k].clone());
-            let ids = cx.stored(stored);
+            let ids = ids_of(cx, node, 1, &x.shape[k], true)?;
             let width = ids.shape.len();
             let id = ids.at(&(k..k + width).map(axis).collect::<Vec<_>>());
             let mut index: Vec<Expr> = (0..k).map(axis).collect();
@@ -218,13 +212,25 @@ fn dim_range(size: &Dim, node: &Node) -> Result<Dim, DimError> {
     }
 }
 
-/// Ids in memory, after a check that all of them are rows of a table.
-fn checked_ids(cx: &mut Context<'_>, node: &Node, k: usize, below: &Dim) -> Result<Lambda, Failure> {
+/// Ids of the rows of a table: as they are where positions alone make them and all are rows, else in memory after a check.
+/// Where they wrap, negative ones count from the end, as NumPy's.
+fn ids_of(cx: &mut Context<'_>, node: &Node, k: usize, below: &Dim, wrap: bool) -> Result<Lambda, Failure> {
     let v = cx.operand(node, k)?;
-    let l = cx.read(v)?;
-    let b: BufferId = match whole_buffer(&l) {
+    let mut ids = cx.read(v)?;
+    let last = below.sub(&Dim::constant(1)).map_err(|e| cx.dim_failure(e))?;
+    let from = |cx: &Context<'_>, low: &Dim| range(&ids, &cx.bounds).is_some_and(|r| r.within(low, &last, &cx.bounds));
+    let rows = from(cx, &Dim::constant(0));
+    let known = rows || wrap && below.scale(-1).is_ok_and(|low| from(cx, &low));
+    if wrap && !rows {
+        let e = ids.body.clone();
+        ids.body = Expr::select(e.clone().lt(Expr::int(0)), e.clone() + Expr::from(below), e);
+    }
+    if known {
+        return Ok(ids);
+    }
+    let b: BufferId = match whole_buffer(&ids) {
         Some(b) => b,
-        None => cx.store_lambda(&l)?,
+        None => cx.store_lambda(&ids)?,
     };
     cx.check_ids(b, below.clone());
     Ok(cx.stored(b))

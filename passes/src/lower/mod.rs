@@ -14,6 +14,7 @@ mod layout;
 mod mix;
 mod mixing;
 mod program;
+mod range;
 mod semiseparable;
 mod separable;
 mod shift_invariant;

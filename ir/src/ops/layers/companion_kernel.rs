@@ -2,7 +2,9 @@
 
 use super::krylov::{length, powers};
 use super::rules::{self, View};
-use super::steps::{Step, cast, column, counting, plain, reshape, scalar, shape, splat, swap_last, to_batch, value, widen};
+use super::steps::{
+    Step, cast, column, counting, plain, reshape, scalar, shape, splat, swap_last, to_batch, value, widen,
+};
 use crate::attr::{AttrKind, Attrs};
 use crate::batch;
 use crate::diag::Fault;
