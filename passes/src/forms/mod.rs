@@ -298,8 +298,8 @@ pub fn cost(l: &Lowered, settings: &Settings) -> f64 {
 /// The forms with one line each; the names that reports use.
 pub static CATALOGUE: &[(&str, &str)] = &[
     ("flash", "softmax attention by blocks of keys with a running maximum; absent blocks are skipped"),
-    ("window", "the same over keys in windows of a width of their own, with or without first keys, or in blocks"),
-    ("tensor_flash", "the same over all pairs of two sequences' keys"),
+    ("window", "flash over bounded ranges of keys, with or without first keys: windows and blocks"),
+    ("tensor_flash", "flash over all pairs of two sequences' keys"),
     ("linear", "one inner product from the right, Q (K^T V): the sum over keys first, in one program"),
     ("chunked_scan", "a semiseparable operator by chunks: products of matrices within one, a state between them"),
     ("parallel_scan", "a chunked scan over parts of the tokens at once, joined by the states between them"),
