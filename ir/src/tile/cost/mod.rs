@@ -69,7 +69,7 @@ pub struct Cost {
     /// Elements of tensors that expressions read and sums that dots read and write, each with an instruction's slot: a
     /// vector a cycle, as for arithmetic.
     pub loads: f64,
-    /// Elements that are computed one by one.
+    /// Elements that are computed one by one, quotients in them a share each.
     pub scalar: f64,
     /// Loops: the grid axes, then block loops in the order of the text.
     pub turns: Vec<Turns>,

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 /// to 3 cycles an element on Zen 4.
 const ONE_BY_ONE: f64 = 40.0;
 
+/// A quotient as a share of what it takes to compute an element by itself; by constants, as nearly all are.
+const QUOTIENT: f64 = 0.15;
+
 /// What a term counts.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Quantity {
@@ -280,25 +283,33 @@ impl Builder<'_> {
     /// The terms of an expression that is computed for every element of `rows x cols`.
     fn elements(&mut self, e: &Expr, rows: &Expr, cols: &Expr, out: &mut Vec<Term>) {
         self.expr(e, rows, cols, &mut Seen::new(), out);
-        if self.one_by_one(e) {
-            let counts = vec![rows.clone(), cols.clone()];
-            out.push(Term { quantity: Quantity::Scalar, factor: 1.0, counts, guard: None });
+        let bent = self.bent(e);
+        if bent > 0 {
+            let factor = 1.0 + QUOTIENT * f64::from(bent);
+            out.push(Term {
+                quantity: Quantity::Scalar,
+                factor,
+                counts: vec![rows.clone(), cols.clone()],
+                guard: None,
+            });
         }
     }
 
-    /// Whether integers of an expression are no linear functions of the position within the tile.
-    fn one_by_one(&self, e: &Expr) -> bool {
+    /// Integer operations of an expression that are no linear functions of the position within the tile: with one of them
+    /// its elements are computed one by one.
+    fn bent(&self, e: &Expr) -> u32 {
         let moves = |e: &Expr| e.mentions(ROW) || e.mentions(COL);
-        let mut found = false;
+        let mut found = 0;
         e.visit(&mut |n| {
             if let Node::Binary(op, a, b) = n.node()
                 && a.kind(&|n| self.kind(n)) == Kind::Int
             {
-                found |= match op {
+                let bends = match op {
                     Binary::Div | Binary::Mod => moves(a) || moves(b),
                     Binary::Mul => moves(a) && moves(b),
                     _ => false,
                 };
+                found += u32::from(bends);
             }
         });
         found

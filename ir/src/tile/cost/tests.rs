@@ -166,7 +166,7 @@ fn what_one_pass_hands_on_moves_no_bytes() {
 fn remainders_of_positions_make_elements_one_by_one() {
     let parity = |x: Expr| Expr::select((Expr::from(ROW) + Expr::from(COL)).modulo(2).equals(0), x, Expr::float(0.0));
     let (plain, slow) = (column_sums(|x| x), column_sums(parity));
-    assert_eq!((plain.scalar, slow.scalar), (0.0, 256.0));
+    assert_eq!((plain.scalar, slow.scalar), (0.0, 256.0 * 1.15), "one quotient an element");
     let zen = Machine::zen4();
     assert!(slow.seconds(&zen, 1) > 10.0 * plain.seconds(&zen, 1));
 }
