@@ -168,7 +168,8 @@ fn remainders_of_positions_make_elements_one_by_one() {
     let (plain, slow) = (column_sums(|x| x), column_sums(parity));
     assert_eq!((plain.scalar, slow.scalar), (0.0, 256.0 * 1.15), "one quotient an element");
     let zen = Machine::zen4();
-    assert!(slow.seconds(&zen, 1) > 10.0 * plain.seconds(&zen, 1));
+    // The plain sums are mostly the starts of two tile operations.
+    assert!(slow.compute_seconds(&zen, 1) - plain.compute_seconds(&zen, 1) > 256.0 * 1e-9);
 }
 
 #[test]
