@@ -6,7 +6,15 @@ use std::path::Path;
 
 /// The forms of the kernels in order, each once, without small work.
 fn forms(file: &str, tokens: i64, target: &str) -> Vec<String> {
-    let model = Model::load(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples").join(file)).expect("an example");
+    forms_in("f32", file, tokens, target)
+}
+
+/// The same with tensors of another element type; operators hold f32 whatever the tokens are.
+fn forms_in(dtype: &str, file: &str, tokens: i64, target: &str) -> Vec<String> {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let text = std::fs::read_to_string(examples.join(file)).expect("an example").replace("f32[", &format!("{dtype}["));
+    let text = text.replace(&format!("mix {dtype}["), "mix f32[");
+    let model = Model::from_text(&text, file, &examples, &[]).expect("a model");
     let shapes = vec![ShapeArg { name: "T".into(), low: 1, high: 8192, typical: tokens }];
     let request = Request { shapes, ..Request::default() };
     let stages = model.stages(&Target::parse(target).expect("a target"), &request).expect("it is lowered");
@@ -30,4 +38,14 @@ fn the_machine_decides() {
     let s4d = |tokens, target, form: &str| forms("papers/s4d.ir", tokens, target).iter().any(|f| f == form);
     assert!(s4d(512, "znver4", "fft_conv") && s4d(2048, "znver4", "fft_conv"));
     assert!(s4d(512, "cuda:sm_90", "dense") && s4d(2048, "cuda:sm_90", "monarch_conv"));
+}
+
+#[test]
+fn the_element_type_decides() {
+    // Products of halves are so cheap on a GPU that all pairs of 96 tokens cost less than going through sums in f32; on a
+    // core, which multiplies them in f32, they do not.
+    let product = |dtype, target| forms_in(dtype, "crossovers/product.ir", 96, target);
+    assert_eq!(product("f32", "cuda:sm_90"), ["linear"]);
+    assert_eq!(product("bf16", "cuda:sm_90"), ["dense"]);
+    assert_eq!(product("bf16", "znver4"), product("f32", "znver4"));
 }
