@@ -40,9 +40,12 @@ impl Write for ChunkedScan {
     }
 
     fn write(&self, cx: &mut Context<'_>, end: &Producer, out: BufferId) -> Result<(), Failure> {
+        let products = chunks::shared_products(cx, &self.apply.mix, self.form())?;
         let mut s = Scribe::new("chunked_scan");
         let tensor = s.output(cx, out);
-        let site = Site::new(cx, &mut s, &self.apply, None)?;
+        let mut site = Site::new(cx, &mut s, &self.apply, None)?;
+        let products = products.map(|l| s.local_lambda(cx, &l));
+        site.scan = site.scan.with_products(products);
         let mut start = Vec::new();
         if !site.scan.is_single(cx) {
             start.push(site.scan.start(&mut s.b, &site.cols));
@@ -128,9 +131,12 @@ impl<'a> Site<'a> {
         let step = |t: &mut TileBuilder, t0: &Expr, carried: &[TileId]| {
             let chunk = self.scan.load(t, t0);
             let xs = self.x(t, t0, &chunk.tokens);
-            let read = carried.first().map(|_| self.scan.read(t, &chunk));
-            let state = read.zip(carried.first());
-            let across = state.map(|(read, state)| t.dot("across", self.ty, read, *state, None));
+            // The sums of rows are of what is read with its decays.
+            let read = carried.get(1).map(|_| self.scan.read(t, &chunk));
+            let across = carried.first().map(|state| match read {
+                Some(read) => t.dot("across", self.ty, read, *state, None),
+                None => self.scan.across(t, &chunk, *state, &self.cols),
+            });
             let inside = self.scan.inside(t, &chunk);
             let y = t.dot("y", self.ty, inside, xs, across);
             let value = match self.eps {

@@ -12,7 +12,7 @@
 use super::flash::whole;
 use super::reduce::by_row;
 use super::{Apply, buffers_of, capacity};
-use crate::lower::{Context, Lambda, Mix, RowStep, Scribe, Semiseparable, Special, batched, guard_loads};
+use crate::lower::{Context, Failure, Lambda, Mix, RowStep, Scribe, Semiseparable, Special, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, SlowId, TileId, Unary};
 use mixc_ir::lowered::BufferId;
@@ -20,9 +20,12 @@ use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
 
 /// Most states: with 64 columns such a state fills a quarter of the second cache level.
 pub const STATES: usize = 1024;
-/// Most tokens of a chunk when all states share a decay. The work within a chunk grows with it, what a chunk costs
-/// beside falls; measured times for 64 and 128 states are within a tenth of each other at 16 and 32, a sixth more at 64.
-const SHARED: usize = 32;
+/// Most tokens of a chunk when all states share a decay, with many states and with few (up to [`FEW_STATES`]). The work
+/// within a chunk grows with it, what a chunk costs beside falls; measured for 128 states, 16 takes a sixteenth longer
+/// than 32; for 64 states, 32 as much longer than 16.
+const SHARED: [usize; 2] = [32, 16];
+/// States whose rows are little beside the elements within a chunk.
+const FEW_STATES: i64 = 64;
 /// Most tokens of a chunk when nothing decays: what a chunk costs beside is little then. Measured for 32 states, 32 takes a
 /// third longer, 64 four fifths.
 const LASTING: usize = 16;
@@ -32,6 +35,8 @@ const SINGLE: usize = 64;
 /// Most tokens of a chunk when every state has its own decay: each of its halvings costs two products and exponentials
 /// ([`Chunks::halvings`]). Measured for 64 states, 16 takes a fifth longer than 8.
 const OWN: usize = 8;
+/// Fewest heads that share products for these to be stored: the work is divided by that.
+const HEADS: i64 = 2;
 /// Stands for a logarithm of minus infinity where logarithms are multiplied by 0: its exponential is 0 all the same.
 const LEAST_LOG: f64 = -1e30;
 
@@ -53,6 +58,8 @@ pub struct Chunks {
     halves: Vec<[TileId; 2]>,
     /// Most tokens of a chunk.
     pub length: usize,
+    /// What the tokens of every chunk read of each other, `[.., T, length]`, where that is in memory.
+    products: Option<Lambda>,
 }
 
 /// One chunk, loaded.
@@ -96,21 +103,79 @@ pub fn reads(apply: &Apply) -> Vec<BufferId> {
     found
 }
 
+/// Whether nothing decays.
+fn is_lasting(scan: &Semiseparable) -> bool {
+    scan.a.body.as_float() == Some(0.0)
+}
+
+/// Whether every state has its own decay.
+fn has_own_decays(scan: &Semiseparable) -> bool {
+    let one = |l: &Lambda| l.shape.last().is_some_and(|d| d.is(1));
+    !is_lasting(scan) && scan.a_has_features && !one(&scan.a) && !one(&scan.c)
+}
+
+/// Most tokens of a chunk, of so many in all.
+fn length(cx: &Context<'_>, scan: &Semiseparable, tokens: &Dim) -> usize {
+    let most = match cx.most(tokens) {
+        _ if has_own_decays(scan) => OWN,
+        all if all <= SINGLE as i64 => SINGLE,
+        _ if is_lasting(scan) => LASTING,
+        _ => SHARED[usize::from(scan.c.shape.last().is_some_and(|n| cx.most(n) <= FEW_STATES))],
+    };
+    capacity(cx, tokens, most)
+}
+
+/// `c_i^T b_j` for the tokens i and j of a chunk, `[.., T, length]`, where several heads share what is read and written:
+/// made once for all of them. Nothing where each has its own, or where there is a single chunk.
+pub fn shared_products(cx: &mut Context<'_>, m: &Mix, form: &'static str) -> Result<Option<Lambda>, Failure> {
+    let Some(scan) = normalised_scan_of(cx, m).cloned() else { return Ok(None) };
+    let (tokens, states) = (&m.ty.rows, scan.c.shape.last().cloned().unwrap_or_default());
+    let length = length(cx, &scan, tokens);
+    let lead: Vec<Dim> = (0..m.ty.batch.len())
+        .map(|k| {
+            let of = |l: &Lambda| {
+                (l.shape.len() + k).checked_sub(m.ty.batch.len() + 2).and_then(|k| l.shape.get(k).cloned())
+            };
+            let shared = [of(&scan.c), of(&scan.b)].into_iter().flatten().all(|d| d.is(1));
+            if shared { Dim::constant(1) } else { m.ty.batch[k].clone() }
+        })
+        .collect();
+    let heads = |dims: &[Dim]| dims.iter().map(|d| cx.typical(d).max(1)).product::<i64>();
+    if has_own_decays(&scan) || cx.most(tokens) <= length as i64 || heads(&m.ty.batch) < HEADS * heads(&lead) {
+        return Ok(None);
+    }
+    let mut shape = lead.clone();
+    shape.extend([tokens.clone(), Dim::constant(length as i64)]);
+    let reads = [&scan.c, &scan.b].into_iter().flat_map(|l| buffers_of(&l.body)).collect::<Vec<_>>();
+    let to = cx.target(m.ty.dtype, &shape, &reads);
+    let mut s = Scribe::new("chunk_products");
+    let out = s.output(cx, to);
+    let (c, b) = (s.local_lambda(cx, &scan.c), s.local_lambda(cx, &scan.b));
+    let at = s.grid_over(&lead);
+    let (t0, rows) = s.grid_blocks("chunk", tokens, length);
+    let (n, all, ty) = (whole(&states, capacity(cx, &states, STATES)), Extent::fixed(length), TileType::of(m.ty.dtype));
+    let (token, col) = (t0 + Expr::from(ROW), Expr::from(COL));
+    let element = |l: &Lambda| batched(l, &lead, &at, &[token.clone(), col.clone()]);
+    let inside = token.clone().lt(Expr::from(tokens));
+    // Every column is stored: of tokens past the end there is nothing.
+    let written = Expr::select(inside.clone(), guard_loads(&element(&b), &inside), Expr::float(0.0));
+    let read = s.b.map("c", ty, &rows, &n, element(&c));
+    let written = s.b.map("b", ty, &all, &n, written);
+    let product = s.b.dot("product", ty, read, Matrix::transposed(written), None);
+    let index = [at, vec![token, col]].concat();
+    s.b.store(out, index, Expr::tile(product), &rows, &all);
+    s.finish(cx, form)?;
+    Ok(Some(cx.stored(to)))
+}
+
 impl Chunks {
     /// The operator `m` at a batch index of its own, in the program that `s` writes; `None` when no scan computes it.
     pub fn new(cx: &Context<'_>, s: &mut Scribe, m: &Mix, batch: Vec<Expr>) -> Option<Chunks> {
         let scan = normalised_scan_of(cx, m)?;
         let states = scan.c.shape.last().cloned().unwrap_or_default();
-        let lasting = scan.a.body.as_float() == Some(0.0);
-        let own = !lasting && scan.a_has_features && !scan.a.shape.last().is_some_and(|d| d.is(1)) && !states.is(1);
+        let (lasting, own) = (is_lasting(scan), has_own_decays(scan));
         let operator = scan.map(|l| s.local_lambda(cx, l));
-        let most = match cx.most(&m.ty.rows) {
-            _ if own => OWN,
-            all if all <= SINGLE as i64 => SINGLE,
-            _ if lasting => LASTING,
-            _ => SHARED,
-        };
-        let length = s.b.knob("chunk", capacity(cx, &m.ty.rows, most));
+        let length = s.b.knob("chunk", length(cx, scan, &m.ty.rows));
         Some(Chunks {
             operator,
             own,
@@ -122,7 +187,13 @@ impl Chunks {
             tokens: m.ty.rows.clone(),
             halves: Vec::new(),
             length,
+            products: None,
         })
+    }
+
+    /// Where the products of what tokens read and write are known, as [`shared_products`] makes them.
+    pub fn with_products(self, products: Option<Lambda>) -> Chunks {
+        Chunks { products, ..self }
     }
 
     /// Whether all tokens there can be are one chunk.
@@ -240,22 +311,51 @@ impl Chunks {
         self.decayed(t, chunk, "read", chunk.c, from)
     }
 
+    /// `[tokens, cols]`: what the tokens read of the state before the chunk, where nothing else needs [`Chunks::read`].
+    pub fn across(&self, t: &mut TileBuilder, chunk: &Chunk, state: TileId, cols: &Extent) -> TileId {
+        let Some(logs) = chunk.logs.filter(|_| self.decays_columns(cols)) else {
+            let read = self.read(t, chunk);
+            return t.dot("across", self.ty, read, state, None);
+        };
+        let from = t.scan("from", Combine::Sum, Axis::Rows, false, logs);
+        let factor = t.map("decay", self.ty, &chunk.tokens, &self.decays(), Expr::tile(from).apply(Unary::Exp));
+        let across = t.dot("across", self.ty, chunk.c, state, None);
+        t.map("across", self.ty, &chunk.tokens, cols, Expr::tile(across) * by_row(factor))
+    }
+
+    /// Whether decays, shared by the states, are put on the columns: these are no more than the states then, and what is
+    /// read and written can stay where it lies.
+    fn decays_columns(&self, cols: &Extent) -> bool {
+        !self.own && !self.lasting && cols.cap <= self.states.cap
+    }
+
     /// `[tokens, states]`: b with the decays from after each token to after the chunk.
     fn write(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
         if self.lasting {
             return chunk.b;
         }
+        let to = self.after(t, chunk);
+        self.decayed(t, chunk, "write", chunk.b, to)
+    }
+
+    /// Logarithms of the decays from after each token to after the chunk.
+    fn after(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
         let later = chunk.t0.clone() + Expr::from(ROW) + Expr::int(1);
         let follows = later.clone().lt(chunk.t0.clone() + chunk.tokens.count.clone());
         let next = Expr::select(follows.clone(), guard_loads(&self.log(later), &follows), Expr::float(0.0));
         let next = t.map("next", self.ty, &chunk.tokens, &self.decays(), next);
-        let to = t.scan("to", Combine::Sum, Axis::Rows, true, next);
-        self.decayed(t, chunk, "write", chunk.b, to)
+        t.scan("to", Combine::Sum, Axis::Rows, true, next)
     }
 
     /// `[tokens, tokens]`: the operator's elements within the chunk, 0 above the diagonal.
     pub fn inside(&self, t: &mut TileBuilder, chunk: &Chunk) -> TileId {
-        let product = t.dot("product", self.ty, chunk.c, Matrix::transposed(chunk.b), None);
+        let product = match &self.products {
+            Some(known) => {
+                let (token, m) = (chunk.t0.clone() + Expr::from(ROW), &chunk.tokens);
+                t.map("product", self.ty, m, m, self.at(known, &[token, Expr::from(COL)]))
+            }
+            None => t.dot("product", self.ty, chunk.c, Matrix::transposed(chunk.b), None),
+        };
         let diagonal = self.diagonal(&chunk.t0, product);
         match chunk.logs {
             Some(logs) if self.own => self.halvings(t, chunk, logs, diagonal),
@@ -354,7 +454,15 @@ impl Chunks {
         cols: &Extent,
     ) -> Vec<TileId> {
         let Some(state) = carried.first() else { return Vec::new() };
-        let write = self.write(t, chunk);
+        // The sums need what is written with its decays.
+        let on_columns = carried.len() == 1 && self.decays_columns(cols);
+        let (write, x) = if on_columns {
+            let to = self.after(t, chunk);
+            let factor = t.map("decay", self.ty, &chunk.tokens, &self.decays(), Expr::tile(to).apply(Unary::Exp));
+            (chunk.b, t.map("x", self.ty, &chunk.tokens, cols, Expr::tile(x) * by_row(factor)))
+        } else {
+            (self.write(t, chunk), x)
+        };
         let whole = chunk.logs.map(|logs| t.reduce("whole", Combine::Sum, Axis::Rows, logs));
         let kept = whole.map_or(*state, |whole| self.faded(t, *state, whole, cols, |kept| kept));
         let mut next = vec![t.dot("state", self.ty, Matrix::transposed(write), x, Some(kept))];
