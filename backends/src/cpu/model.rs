@@ -104,7 +104,9 @@ impl Memory {
             return Err(CallError::Memory);
         }
         // SAFETY: `start` is within the spare bytes that the layout has.
-        Ok(Memory { pointer: unsafe { allocated.add(start) }, start, bytes })
+        let pointer = unsafe { allocated.add(start) };
+        ask_for_large_pages(pointer, bytes);
+        Ok(Memory { pointer, start, bytes })
     }
 
     /// Memory of someone else, who keeps it; not to be dropped.
@@ -124,6 +126,24 @@ impl Memory {
         // SAFETY: the pointer is to `bytes` initialised bytes, owned by this value.
         unsafe { std::slice::from_raw_parts(self.pointer, self.bytes) }
     }
+}
+
+/// Asks the system for large pages, where memory has many: strides of a transform touch one a line, and more of them than
+/// the processor remembers. It may decline.
+fn ask_for_large_pages(pointer: *mut u8, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        const PAGE: usize = 4096;
+        const MANY: usize = 4 << 20;
+        let skipped = pointer.align_offset(PAGE);
+        if bytes >= MANY && skipped < PAGE {
+            let whole = (bytes - skipped) / PAGE * PAGE;
+            // SAFETY: whole pages within memory that this process has just been given; the advice changes no contents.
+            unsafe { libc::madvise(pointer.add(skipped).cast(), whole, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (pointer, bytes);
 }
 
 impl Drop for Memory {

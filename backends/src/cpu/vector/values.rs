@@ -485,12 +485,14 @@ impl<'p> Values<'p> {
 
     /// Asks for what operands that lie side by side will be some turns of the inner loop from now, where a turn goes a
     /// line or further: such steps are too long for the processor to foresee, and one that crosses a line all the more.
+    /// Steps of many pages are of few turns; what they ask for may lie in no memory, which takes long to find out.
     pub fn prefetch(&self, b: &mut Builder, turns: i32) {
         const LINE: i32 = 64;
+        const FAR: i32 = 1 << 16;
         for operand in &self.operands {
             let Some(k) = operand.offset.filter(|_| operand.lie == Lie::Contiguous) else { continue };
             let Step::Fixed(step) = self.offsets[k].0 else { continue };
-            let Some(ahead) = step.checked_mul(turns).filter(|_| step.abs() >= LINE) else { continue };
+            let Some(ahead) = step.checked_mul(turns).filter(|_| (LINE..=FAR).contains(&step.abs())) else { continue };
             let bytes = (b.lanes() * operand.element.bytes()) as i32;
             let address = self.address(operand).offset(ahead);
             b.prefetch(address);
