@@ -74,6 +74,30 @@ impl Writer<'_> {
         }
     }
 
+    /// A read of rows that a tile of integers names, or of elements down a column.
+    fn listed(&mut self, rows: usize, cols: usize) -> Expr {
+        let (r, c, one) = (self.extents[rows].clone(), self.extents[cols].clone(), Extent::fixed(1));
+        let factor = self.rng.pick(&[7, -5, 1]);
+        let number = |along: Expr| (along * Expr::int(factor) + self.start.clone()).modulo(61) - Expr::int(3);
+        let (at, place) = if self.rng.below(3) > 0 {
+            let at = self.b.map("at", TileType::I64, &r, &one, number(Expr::from(ROW)));
+            (Expr::tile_at(at, Pick::Row, Pick::Zero), Expr::from(COL) + Expr::int(3))
+        } else {
+            let at = self.b.map("at", TileType::I64, &one, &c, number(Expr::from(COL)));
+            (Expr::tile_at(at, Pick::Zero, Pick::Col), Expr::from(ROW))
+        };
+        let inside = Expr::int(0).le(at.clone()).and(at.clone().lt(56));
+        let fill = self.rng.pick(&[0.0, 0.5]);
+        match self.rng.below(3) {
+            0 => Expr::load(self.reals, vec![at.max(0).min(55), place]),
+            1 => Expr::load_if(self.reals, vec![at * Expr::int(1), place], inside, fill),
+            _ => {
+                let more = Expr::from(ROW).lt(9);
+                Expr::load_if(self.reals, vec![at, place], inside.and(more), fill)
+            }
+        }
+    }
+
     fn leaf(&mut self, ty: TileType, rows: usize, cols: usize) -> Expr {
         let choices =
             [(rows, cols, Pick::Row, Pick::Col), (rows, 0, Pick::Row, Pick::Zero), (0, cols, Pick::Zero, Pick::Col)];
@@ -84,6 +108,7 @@ impl Writer<'_> {
             }
         }
         match ty {
+            TileType::F32 | TileType::F64 if self.rng.below(4) == 0 => self.listed(rows, cols),
             TileType::F32 | TileType::F64 => self.load(self.reals),
             TileType::I64 => match self.rng.below(3) {
                 0 => Expr::from(ROW) * Expr::int(3) - Expr::from(COL),

@@ -13,7 +13,7 @@ use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Producer, RowStep, Scribe, axes, axis, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{COL, Expr, Node, ROW, TileId};
+use mixc_ir::expr::{COL, Expr, Node, Pick, ROW, TileId, Unary, Var};
 use mixc_ir::lowered::{BufferId, Place};
 use mixc_ir::support::Condition;
 use mixc_ir::tile::{Axis, Combine, Extent, Matrix, TileBuilder, TileType};
@@ -163,10 +163,10 @@ fn at_axis(l: &Lambda, k: usize, e: Expr) -> Expr {
     if l.shape[k].is(1) { Expr::int(0) } else { e }
 }
 
-/// Queries of a block at most; keys of a tile at most, and at least where blocks are narrower.
+/// Queries of a block at most; keys of a tile at most, and of a tile that is gathered from narrower blocks.
 const QUERIES: usize = 64;
 const KEYS: i64 = 256;
-const GATHERED: i64 = 64;
+const GATHERED: i64 = 128;
 
 #[derive(Debug)]
 struct BlockSparse {
@@ -195,7 +195,7 @@ impl Write for BlockSparse {
         let mut s = Scribe::new("block_sparse");
         let tensor = s.output(cx, out);
         let ty = TileType::of(plain.ty.dtype);
-        let (mix, x) = (local_mix(cx, &mut s, &plain), s.local_lambda(cx, &a.x));
+        let (mut mix, x) = (local_mix(cx, &mut s, &plain), s.local_lambda(cx, &a.x));
         let list = s.local_lambda(cx, &listed.list);
         let count = listed.count.as_ref().map(|l| s.local_lambda(cx, l));
         let features = a.x.shape.last().cloned().unwrap_or_default();
@@ -203,6 +203,9 @@ impl Write for BlockSparse {
         let batch = crate::lower::batch_index(&mix.ty.batch, &a.batch, &out_batch);
         let (d0, width) = s.grid_blocks("d", &features, capacity(cx, &features, FEATURES));
         let number = s.b.grid("block", Expr::from(&mix.ty.rows).ceil_div(listed.block_q));
+        // All rows of a grid point are of one block.
+        let block_of = mix.i().floor_div(listed.block_q);
+        mix.support = mix.support.rewrite(&mut |e| (*e == block_of).then(|| number.clone()));
         let bq = capacity(cx, &mix.ty.rows, QUERIES).min(usize::try_from(listed.block_q).unwrap_or(QUERIES));
         s.b.knob("bq", bq);
         let first = number.clone() * Expr::int(listed.block_q);
@@ -226,7 +229,17 @@ impl Write for BlockSparse {
         let queries = super::flash::Scores::queries(b, &mix, &batch, &i0, &rows, ty, depth);
         let row = i0.clone() + Expr::from(ROW);
         let turn = Turn {
-            keys: Keys { mix: &mix, keys: &keys, batch: &batch, row: &row, rows: &rows, queries: &queries, depth, ty },
+            keys: Keys {
+                mix: &mix,
+                keys: &keys,
+                batch: &batch,
+                row: &row,
+                rows: &rows,
+                queries: &queries,
+                depth,
+                ty,
+                exact: counts_exactly(cx, &mix),
+            },
             width: &width,
             value: &|key, feature| batched(&x, &a.batch, &out_batch, &[key, d0.clone() + feature]),
         };
@@ -236,7 +249,9 @@ impl Write for BlockSparse {
         };
         let aside = match &listed.besides {
             Some(k) => {
-                Expr::select(mix.j().lt(k.sink.clone()).or(recent(&k.window)), Expr::bool(false), mix.support.clone())
+                let later = k.sink.clone().le(mix.j());
+                let older = recent(&k.window).apply(Unary::Not);
+                later.and(if k.window.as_int() == Some(0) { Expr::bool(true) } else { older }).and(mix.support.clone())
             }
             None => mix.support.clone(),
         };
@@ -250,9 +265,10 @@ impl Write for BlockSparse {
             None => places.clone(),
         };
         let mut state = vec![m0, l0, o0];
-        if block_k < GATHERED && listed.count.is_none() {
+        if block_k < GATHERED {
             // Several blocks a tile.
             let together = (GATHERED + block_k - 1) / block_k;
+            let together = cx.most(&list.shape[list.shape.len() - 1]).clamp(1, together);
             let tile = usize::try_from(together * block_k).unwrap_or(1);
             state = b.for_blocks(
                 Expr::int(0),
@@ -261,14 +277,20 @@ impl Write for BlockSparse {
                 |_| None,
                 &state,
                 |b, p0, carried| {
-                    let left = (places.clone() - p0.clone()) * Expr::int(block_k);
-                    let cols = Extent { cap: tile, count: left.min(tile as i64).max(0) };
+                    let cols = match places.as_int() {
+                        Some(n) if n % together == 0 => Extent::fixed(tile),
+                        _ => {
+                            let left = (places.clone() - p0.clone()) * Expr::int(block_k);
+                            Extent { cap: tile, count: left.min(tile as i64).max(0) }
+                        }
+                    };
                     let key = |within: Expr| {
                         let block = block_at(p0.clone() + within.clone().floor_div(block_k));
                         block * Expr::int(block_k) + within.modulo(block_k)
                     };
                     let inside = |key: &Expr| Expr::int(0).le(key.clone()).and(key.clone().lt(total.clone()));
-                    turn.write(b, &key, &cols, &aside, &inside, carried)
+                    let (places, support) = turn.keys.listed(b, &key, &cols, &aside, &inside);
+                    turn.write(b, &places, &cols, &support, carried)
                 },
             );
         } else {
@@ -278,14 +300,14 @@ impl Write for BlockSparse {
                 let block = block_at(place.clone()) * Expr::int(block_k);
                 let inside = |key: &Expr| if divides { Expr::bool(true) } else { key.clone().lt(total.clone()) };
                 if block_k <= KEYS {
-                    let key = |within: Expr| block.clone() + within;
-                    return turn.write(b, &key, &Extent::fixed(block_k as usize), &aside, &inside, carried);
+                    let places = Places::Along { key: &|within| block.clone() + within, inside: &inside };
+                    return turn.write(b, &places, &Extent::fixed(block_k as usize), &aside, carried);
                 }
                 let exists = |part: &Expr| Some((block.clone() + part.clone()).lt(total.clone()));
                 b.for_blocks(Expr::int(0), Expr::int(block_k), KEYS as usize, exists, carried, |b, part, carried| {
                     let key = |within: Expr| block.clone() + part.clone() + within;
                     let cols = Extent::block(KEYS as usize, part.clone(), Expr::int(block_k));
-                    turn.write(b, &key, &cols, &aside, &inside, carried)
+                    turn.write(b, &Places::Along { key: &key, inside: &inside }, &cols, &aside, carried)
                 })
             });
         }
@@ -302,7 +324,8 @@ impl Write for BlockSparse {
                     |b, j0, carried| {
                         let key = |within: Expr| j0.clone() + within;
                         let cols = Extent::block(bk, j0.clone(), counted);
-                        turn.write(b, &key, &cols, support, &|_| Expr::bool(true), carried)
+                        let places = Places::Along { key: &key, inside: &|_| Expr::bool(true) };
+                        turn.write(b, &places, &cols, support, carried)
                     },
                 );
             };
@@ -318,6 +341,11 @@ impl Write for BlockSparse {
         end.store(cx, &mut s, tensor, &at, normalised(state[1], state[2]), &rows, &width);
         s.finish(cx, self.form())
     }
+}
+
+/// Whether numbers of rows and columns are exact as reals of 32 bits, and so are differences of two.
+pub fn counts_exactly(cx: &Context<'_>, m: &Mix) -> bool {
+    cx.most(&m.ty.rows).max(cx.most(&m.ty.cols)) < 1 << 22
 }
 
 /// Rows of an operator, with what their elements at keys from a list are made of.
@@ -338,32 +366,83 @@ pub struct Keys<'a> {
     pub depth: usize,
     /// Element type of the tiles.
     pub ty: TileType,
+    /// Whether numbers of rows and columns may be compared as reals, see [`counts_exactly`].
+    pub exact: bool,
+}
+
+/// Where the keys of a tile are.
+pub enum Places<'a> {
+    /// At a linear function of the tile's row, as far as there is such a key.
+    Along {
+        /// The key.
+        key: &'a dyn Fn(Expr) -> Expr,
+        /// Whether a key exists.
+        inside: &'a dyn Fn(&Expr) -> Expr,
+    },
+    /// Where a tile of integers `[keys, 1]` says; below 0 there is none.
+    Listed {
+        /// The integers.
+        at: TileId,
+        /// The same as reals `[1, keys]`, where these are exact: comparisons of positions with them go lane by lane.
+        number: Option<TileId>,
+    },
 }
 
 impl Keys<'_> {
-    /// What the rows of a tile hold for the keys `key(ROW)`, read where there is such a key. `of` names the key by the
-    /// operator's column axis, so that guards name it before it is looked up in a list.
-    fn read(&self, of: Expr, key: &dyn Fn(Expr) -> Expr, inside: &dyn Fn(&Expr) -> Expr) -> Expr {
-        let column = axis_var(self.mix.rank() + 1);
-        let name = Expr::from(column);
-        let condition = inside(&name).and(blocks::at(self.mix, self.keys, self.batch, &Expr::int(0), &name));
-        let guarded = match (condition.as_bool(), of.node()) {
-            (Some(true), _) => of,
-            (_, Node::Load(l)) if l.guard.is_none() => guard_loads(&of, &condition),
-            _ => Expr::select(condition.clone(), guard_loads(&of, &condition), Expr::float(0.0)),
-        };
-        guarded.with_var(column, &key(Expr::from(ROW)))
+    /// The condition over the operator's axes at the key that the column axis names, of any row.
+    fn of_key(&self, e: &Expr, name: &Expr) -> Expr {
+        blocks::at(self.mix, e, self.batch, &Expr::int(0), name)
     }
 
-    /// The scores of the keys `key(0..cols)`, minus infinity where `inside` does not hold of a key or `support` lacks it.
-    pub fn scores(
+    /// Looks the keys of a tile up: those of which `inside` holds and that any row of the support may have, and the rest
+    /// of the support.
+    pub fn listed(
         &self,
         b: &mut TileBuilder,
         key: &dyn Fn(Expr) -> Expr,
         cols: &Extent,
         support: &Expr,
         inside: &dyn Fn(&Expr) -> Expr,
-    ) -> TileId {
+    ) -> (Places<'static>, Expr) {
+        let column = axis_var(self.mix.rank() + 1);
+        let name = Expr::from(column);
+        let mut terms = Vec::new();
+        blocks::conjunction(support, &mut terms);
+        let (of_rows, of_keys): (Vec<Expr>, Vec<Expr>) =
+            terms.into_iter().partition(|e| e.mentions(axis_var(self.mix.rank())));
+        let exists = inside(&name);
+        let present = of_keys
+            .iter()
+            .chain([self.keys])
+            .fold(exists.clone(), |all, e| all.and(guard_loads(&self.of_key(e, &name), &exists)));
+        let value = Expr::select(present, name, Expr::int(-1)).with_var(column, &key(Expr::from(ROW)));
+        let at = b.map("at", TileType::I64, cols, &Extent::fixed(1), value);
+        let number = self.exact.then(|| {
+            let number = Expr::tile_at(at, Pick::Col, Pick::Zero).to_float();
+            b.map("number", self.ty, &Extent::fixed(1), cols, number)
+        });
+        (Places::Listed { at, number }, of_rows.into_iter().fold(Expr::bool(true), Expr::and))
+    }
+
+    /// What the rows of a tile hold for its keys, read where there is such a key. `of` names the key by the operator's
+    /// column axis, so that guards name it before it is looked up.
+    fn read(&self, of: Expr, places: &Places) -> Expr {
+        let column = axis_var(self.mix.rank() + 1);
+        let name = Expr::from(column);
+        let (condition, key) = match places {
+            Places::Along { key, inside } => (inside(&name).and(self.of_key(self.keys, &name)), key(Expr::from(ROW))),
+            Places::Listed { at, .. } => (Expr::int(0).le(name), Expr::tile_at(*at, Pick::Row, Pick::Zero)),
+        };
+        let guarded = match (condition.as_bool(), of.node()) {
+            (Some(true), _) => of,
+            (_, Node::Load(l)) if l.guard.is_none() => guard_loads(&of, &condition),
+            _ => Expr::select(condition.clone(), guard_loads(&of, &condition), Expr::float(0.0)),
+        };
+        guarded.with_var(column, &key)
+    }
+
+    /// The scores of the keys of a tile, minus infinity where there is none or `support` lacks it.
+    pub fn scores(&self, b: &mut TileBuilder, places: &Places, cols: &Extent, support: &Expr) -> TileId {
         let (mix, ty) = (self.mix, self.ty);
         let column = axis_var(mix.rank() + 1);
         let col = Expr::from(column);
@@ -374,7 +453,7 @@ impl Keys<'_> {
             .map(|(p, q)| {
                 let r = p.k.shape.last().cloned().unwrap_or_default();
                 let k = batched(&p.k, &mix.ty.batch, self.batch, &[col.clone(), Expr::from(COL)]);
-                let k = b.map("k", ty, cols, &whole(&r, self.depth), self.read(k, key, inside));
+                let k = b.map("k", ty, cols, &whole(&r, self.depth), self.read(k, places));
                 Expr::tile(b.dot("s", ty, *q, Matrix::transposed(k), None))
             })
             .collect();
@@ -382,17 +461,49 @@ impl Keys<'_> {
         let value = blocks::at(mix, &value, self.batch, self.row, &col).with_args(&products);
         let supported = blocks::at(mix, support, self.batch, self.row, &col);
         let least = Expr::float(f64::NEG_INFINITY);
-        let value = match inside(&col) {
-            all if all.as_bool() == Some(true) && supported.as_bool() == Some(true) => value,
-            all if all.as_bool() == Some(true) => Expr::select(supported, value, least),
+        let exists = match places {
+            Places::Along { inside, .. } => inside(&col),
+            Places::Listed { .. } => Expr::int(0).le(col.clone()),
+        };
+        let value = match exists.as_bool() == Some(true) {
+            true if supported.as_bool() == Some(true) => value,
+            true => Expr::select(supported, value, least),
             // Biases and masks are read where there is such a key.
-            inside => {
-                let present = inside.clone().and(guard_loads(&supported, &inside));
-                Expr::select(present, guard_loads(&value, &inside), least)
+            false => {
+                let present = exists.clone().and(guard_loads(&supported, &exists));
+                Expr::select(present, guard_loads(&value, &exists), least)
             }
         };
-        b.map("e", ty, self.rows, cols, value.with_var(column, &key(Expr::from(COL))))
+        let value = match places {
+            Places::Along { key, .. } => value.with_var(column, &key(Expr::from(COL))),
+            Places::Listed { at, number } => {
+                let by_number =
+                    |number: &TileId| in_reals(&value, column, &Expr::tile_at(*number, Pick::Zero, Pick::Col));
+                let value = number.as_ref().map_or_else(|| value.clone(), by_number);
+                value.with_var(column, &Expr::tile_at(*at, Pick::Col, Pick::Zero))
+            }
+        };
+        b.map("e", ty, self.rows, cols, value)
     }
+}
+
+/// An expression with comparisons and conversions of integers that are linear in `v` written with its value as a real,
+/// where `v` enters plus or minus once. Loads are left as they are: their guards are about places.
+fn in_reals(e: &Expr, v: Var, number: &Expr) -> Expr {
+    e.rewrite(&mut |e| match e.node() {
+        Node::Load(_) => Some(e.clone()),
+        Node::Compare(op, x, y) if e.mentions(v) => match (x.clone() - y.clone()).linear_in(v)? {
+            (1, rest) => Some(Expr::compare(*op, number.clone(), (Expr::int(0) - rest).to_float())),
+            (-1, rest) => Some(Expr::compare(*op, rest.to_float(), number.clone())),
+            _ => None,
+        },
+        Node::ToFloat(x) if x.mentions(v) => match x.linear_in(v)? {
+            (1, rest) => Some(number.clone() + rest.to_float()),
+            (-1, rest) => Some(rest.to_float() - number.clone()),
+            _ => None,
+        },
+        _ => None,
+    })
 }
 
 /// A block of queries, with what a turn over some keys needs.
@@ -404,19 +515,18 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// Online softmax over the keys `key(0..cols)` of which `inside` holds, as far as `support` has them.
+    /// Online softmax over the keys of a tile, as far as `support` has them.
     fn write(
         &self,
         b: &mut TileBuilder,
-        key: &dyn Fn(Expr) -> Expr,
+        places: &Places,
         cols: &Extent,
         support: &Expr,
-        inside: &dyn Fn(&Expr) -> Expr,
         carried: &[TileId],
     ) -> Vec<TileId> {
-        let scores = self.keys.scores(b, key, cols, support, inside);
+        let scores = self.keys.scores(b, places, cols, support);
         let v = (self.value)(axis(self.keys.mix.rank() + 1), Expr::from(COL));
-        let v = self.keys.read(v, key, inside);
+        let v = self.keys.read(v, places);
         online_softmax(b, self.keys.ty, scores, v, carried, [self.keys.rows, cols, self.width])
     }
 }

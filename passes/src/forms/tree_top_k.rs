@@ -1,7 +1,8 @@
 //! The keys that a search down a tree keeps for every block of rows, as in hierarchically pruned attention.
 //!
 //! The search runs one round after another for all blocks of rows at once: both halves of every group are scored by
-//! their first key block, and the best are selected and put back in order of their start. The number of rounds is the
+//! their first key block, the lower one as the group was in the round before, and the best are kept in order of their
+//! start. The number of rounds is the
 //! greatest that the lengths allow; a block of rows whose search ends earlier keeps its groups in the rounds that are
 //! left. A round forms the scores that it asks for, k keys of every two rows; where few keys are left out, all scores are
 //! formed before the first round instead, whichever costs less.
@@ -12,14 +13,14 @@
 use super::block_sparse::{Besides, Keys, Listed};
 use super::choice::reckoned;
 use super::flash::{local_mix, operator_reads, whole};
-use super::reduce::reduce;
+use super::reduce::{by_row, reduce};
 use super::top_k::select;
 use super::{dense, map};
 use crate::lower::lambda::axis_var;
 use crate::lower::{Context, Failure, Lambda, Mix, Scribe, axes, axis, batched, guard_loads};
 use mixc_ir::dim::Dim;
 use mixc_ir::dtype::DType;
-use mixc_ir::expr::{COL, Compare, Expr, ROW, TileId};
+use mixc_ir::expr::{COL, Compare, Expr, Pick, ROW, TileId, Unary};
 use mixc_ir::tile::{Axis, Combine, Extent, TileType};
 
 /// What the search goes by.
@@ -100,11 +101,28 @@ pub fn kept(cx: &mut Context<'_>, m: &Mix, search: &Search) -> Result<(Expr, Opt
     Ok((visible.and(chosen), Some(listed)))
 }
 
-/// Whether (i, j) is kept outside the search.
-fn besides(m: &Mix, search: &Search) -> Expr {
+/// Whether (i, j) is kept outside the search: as one of the first keys, as one of the latest.
+fn kept_besides(m: &Mix, search: &Search) -> [Expr; 2] {
     let back = m.position.clone() - m.j();
     let recent = Expr::int(0).le(back.clone()).and(back.lt(search.window.clone()));
-    m.j().lt(search.sink.clone()).or(recent)
+    let none = |e: &Expr| e.as_int() == Some(0);
+    let first = if none(&search.sink) { Expr::bool(false) } else { m.j().lt(search.sink.clone()) };
+    [first, if none(&search.window) { Expr::bool(false) } else { recent }]
+}
+
+/// Whether (i, j) is kept outside the search.
+fn besides(m: &Mix, search: &Search) -> Expr {
+    let [first, recent] = kept_besides(m, search);
+    first.or(recent)
+}
+
+/// Whether (i, j) is not, as a conjunction.
+fn aside(m: &Mix, search: &Search) -> Expr {
+    let [first, recent] = kept_besides(m, search).map(|e| match e.as_bool() {
+        Some(known) => Expr::bool(!known),
+        None => e.apply(Unary::Not),
+    });
+    first.and(recent)
 }
 
 /// The blocks of rows of an operator.
@@ -247,8 +265,17 @@ impl Task<'_> {
         let seen = Blocks { m: &mix, block_q: self.blocks.block_q }.seen(&number);
         let seen = Lambda { dtype: DType::I64, shape: Vec::new(), body: seen }.at(&batch);
         let condition = super::blocks::key_condition(&mix);
-        let keys =
-            Keys { mix: &mix, keys: &condition, batch: &batch, row: &row, rows: &rows, queries: &queries, depth, ty };
+        let keys = Keys {
+            mix: &mix,
+            keys: &condition,
+            batch: &batch,
+            row: &row,
+            rows: &rows,
+            queries: &queries,
+            depth,
+            ty,
+            exact: super::block_sparse::counts_exactly(cx, &mix),
+        };
         let key = |within: Expr| {
             // Of one block a tile, all keys are one after the other.
             let (part, within) = match together {
@@ -260,8 +287,9 @@ impl Task<'_> {
             block * Expr::int(block_k) + within
         };
         let inside = |key: &Expr| Expr::int(0).le(key.clone()).and(key.clone().lt(seen.clone()));
-        let aside = Expr::select(besides(&mix, self.search), Expr::bool(false), mix.support.clone());
-        let e = keys.scores(&mut s.b, &key, &cols, &aside, &inside);
+        let aside = aside(&mix, self.search).and(mix.support.clone());
+        let (places, support) = keys.listed(&mut s.b, &key, &cols, &aside, &inside);
+        let e = keys.scores(&mut s.b, &places, &cols, &support);
         let best = s.b.reduce("best", Combine::Max, Axis::Rows, e);
         let col = Expr::from(COL);
         let at = [number.clone(), h0 + col.clone().floor_div(block_k), col.modulo(block_k)];
@@ -274,6 +302,14 @@ impl Task<'_> {
         }
         cx.close(reduce(cx.stored(out), nb + 2, Combine::Max, dtype))
     }
+}
+
+/// Groups of key blocks, `[batch.., row blocks, groups]` in order: first block, one past the last, and the score of the
+/// first block where it is known, at least the lowest number.
+struct Groups {
+    starts: Lambda,
+    ends: Lambda,
+    scores: Option<Lambda>,
 }
 
 /// The first key blocks of the groups that the search ends with, `[batch.., row blocks, groups]`.
@@ -293,7 +329,8 @@ fn rounds(
     // A call has at least one group; the bound says so to what divides by their number.
     let cut = |g: Expr| (seen_blocks.clone() * g).floor_div(count.clone().max(1));
     let integers = |body: Expr| Lambda { dtype: DType::I64, shape: shape.to_vec(), body };
-    let (mut starts, mut ends) = (integers(cut(group.clone())), integers(cut(group.clone() + Expr::int(1))));
+    let (starts, ends) = (integers(cut(group.clone())), integers(cut(group.clone() + Expr::int(1))));
+    let mut now = Groups { starts, ends, scores: None };
     // Not minus infinity, which is for halves without a block: these come after all others.
     let lowest = Expr::float(if dtype == DType::F64 { f64::MIN } else { f64::from(f32::MIN) });
     let mut halves = shape.to_vec();
@@ -301,48 +338,167 @@ fn rounds(
     // Groups times a power of two reach the number of blocks after ceil(log2(blocks / groups)) rounds.
     let mut reach = groups.clone();
     let mut least_reach = 1;
-    while !cx.reaches(&reach, key_blocks) && least_reach < cx.most(key_blocks) {
+    let split =
+        |cx: &Context<'_>, reach: &Dim, least: i64| !cx.reaches(reach, key_blocks) && least < cx.most(key_blocks);
+    while split(cx, &reach, least_reach) {
         // Half 2g is the lower one of group g, half 2g + 1 the upper one.
         let mut index = axes(nb + 1);
         index.push(group.clone().floor_div(2));
-        let (start, end) = (starts.at(&index), ends.at(&index));
-        let middle = (start.clone() + end.clone()).floor_div(2);
+        let middle_of = |start: Expr, end: Expr| (start + end).floor_div(2);
+        let (start, end) = (now.starts.at(&index), now.ends.at(&index));
+        let middle = middle_of(start.clone(), end.clone());
         let lower = group.clone().modulo(2).equals(0);
-        let half_start = integers(Expr::select(lower.clone(), start, middle.clone()));
-        let half_end = integers(Expr::select(lower, middle, end));
-        let (half_start, score) = match scores {
-            Some(scores) => {
+        let of_halves = |body: Expr| Lambda { dtype: DType::I64, shape: halves.clone(), body };
+        let mut half_starts = of_halves(Expr::select(lower.clone(), start, middle.clone()));
+        let half_ends = of_halves(Expr::select(lower.clone(), middle, end));
+        let score = match (scores, &now.scores) {
+            (Some(scores), _) => {
                 let mut index = axes(nb + 1);
-                index.push(half_start.body.clone());
-                let score = guard_loads(&scores.at(&index), &half_start.body.clone().lt(half_end.body.clone()));
-                (half_start, score)
+                index.push(half_starts.body.clone());
+                guard_loads(&scores.at(&index), &half_starts.body.clone().lt(half_ends.body.clone()))
             }
-            None => {
-                let stored = Lambda { shape: halves.clone(), ..half_start };
-                let stored = cx.store_lambda(&stored)?;
-                let asked = task.asked(cx, &cx.stored(stored), dtype)?;
-                (Lambda { shape: shape.to_vec(), ..cx.stored(stored) }, asked.body)
+            (None, None) => {
+                let stored = cx.store_lambda(&half_starts)?;
+                half_starts = cx.stored(stored);
+                task.asked(cx, &half_starts, dtype)?.body
+            }
+            // The lower half starts where its group did.
+            (None, Some(known)) => {
+                let middles = integers(middle_of(now.starts.body.clone(), now.ends.body.clone()));
+                let middles = cx.store_lambda(&middles)?;
+                let upper = task.asked(cx, &cx.stored(middles), dtype)?;
+                Expr::select(lower, known.at(&index), upper.at(&index))
             }
         };
-        let holds = half_start.body.clone().lt(half_end.body.clone());
+        let holds = half_starts.body.clone().lt(half_ends.body.clone());
         let body = Expr::select(holds, score.max(lowest.clone()), Expr::float(f64::NEG_INFINITY));
         let candidates = Lambda { dtype, shape: halves.clone(), body };
-        let (_, chosen) = select(cx, &candidates, groups)?;
-        // In order of the halves, which is that of their starts; exact as there are at most 2^16 of them.
-        let falling = Expr::float(0.0) - cx.stored(chosen).body.to_float();
-        let order = Lambda { dtype: DType::F32, shape: shape.to_vec(), body: falling };
-        let (order, _) = select(cx, &order, groups)?;
-        let chosen = (Expr::float(0.0) - cx.stored(order).body).to_int();
-        let mut index = axes(nb + 1);
-        index.push(chosen.max(0).min(count.clone() * Expr::int(2) - Expr::int(1)));
         let runs = Expr::from(&reach).lt(seen_blocks.clone());
-        let next =
-            |half: &Lambda, now: &Lambda| integers(Expr::select(runs.clone(), half.at(&index), now.body.clone()));
-        let (next_starts, next_ends) = (next(&half_start, &starts), next(&half_end, &ends));
-        let (start_buffer, end_buffer) = (map::store(cx, &next_starts)?, map::store(cx, &next_ends)?);
-        (starts, ends) = (cx.stored(start_buffer), cx.stored(end_buffer));
         reach = reach.scale(2).map_err(|e| cx.dim_failure(e))?;
         least_reach *= 2;
+        let more = scores.is_none() && split(cx, &reach, least_reach);
+        let found = Halves { starts: half_starts, ends: half_ends, scores: candidates, wanted: more };
+        now = match cx.most(&halves[nb + 1]) <= COUNTED {
+            true => by_counting(cx, found, &now, groups, &runs)?,
+            false => by_order(cx, found, &now, groups, &runs)?,
+        };
     }
-    Ok(starts)
+    Ok(now.starts)
+}
+
+/// Most halves that are all compared with each other.
+const COUNTED: i64 = 1024;
+/// Halves that are compared with all at a time.
+const RIVALS: usize = 16;
+
+/// The halves of all groups, `[batch.., row blocks, twice as many]`.
+struct Halves {
+    starts: Lambda,
+    ends: Lambda,
+    scores: Lambda,
+    /// Whether a further round asks for the scores of what is kept.
+    wanted: bool,
+}
+
+/// The best halves in order of their starts where the search runs, else the groups as they are: a half is kept when
+/// fewer than all groups are better than it, and its place is the number of those kept up to it.
+fn by_counting(
+    cx: &mut Context<'_>,
+    halves: Halves,
+    now: &Groups,
+    groups: &Dim,
+    runs: &Expr,
+) -> Result<Groups, Failure> {
+    let dtype = halves.scores.dtype;
+    let nb = halves.starts.shape.len() - 2;
+    let of = halves.scores.shape.clone();
+    let shape = now.starts.shape.clone();
+    let stored = cx.store_lambda(&halves.scores)?;
+    let mut read = vec![stored];
+    for l in [&halves.starts, &halves.ends, &now.starts, &now.ends] {
+        read.extend(super::buffers_of(&l.body));
+    }
+    let (starts, ends) = (cx.target(DType::I64, &shape, &read), cx.target(DType::I64, &shape, &read));
+    let scores = halves.wanted.then(|| cx.target(dtype, &shape, &read));
+    let mut s = Scribe::new("tree_halves");
+    let outs = [starts, ends].map(|b| s.output(cx, b));
+    let score_out = scores.map(|b| s.output(cx, b));
+    let candidates = s.local_lambda(cx, &cx.stored(stored));
+    let [half_starts, half_ends] = [&halves.starts, &halves.ends].map(|l| s.local_lambda(cx, l));
+    let [now_starts, now_ends] = [&now.starts, &now.ends].map(|l| s.local_lambda(cx, l));
+    let ty = TileType::of(dtype);
+    let batch = s.grid_over(&of[..nb + 1]);
+    let runs = Lambda { dtype: DType::Bool, shape: Vec::new(), body: s.local(cx, runs) }.at(&batch);
+    let at = |last: Expr| [batch.clone(), vec![last]].concat();
+    let (one, all) = (Extent::fixed(1), whole(&of[nb + 1], usize::try_from(COUNTED).unwrap_or(1)));
+    let (col, total, kept) = (Expr::from(COL), Expr::from(&of[nb + 1]), Expr::from(groups));
+    let b = &mut s.b;
+    let own = b.map("own", ty, &one, &all, candidates.at(&at(col.clone())));
+    let own_of = || Expr::tile_at(own, Pick::Zero, Pick::Col);
+    let none = b.map("none", ty, &one, &all, Expr::float(0.0));
+    let rank = b.for_blocks(
+        Expr::int(0),
+        total.clone(),
+        RIVALS,
+        |_| None,
+        &[none],
+        |b, r0, carried| {
+            let rows = Extent::block(RIVALS, r0.clone(), total.clone());
+            let rival = r0.clone() + Expr::from(ROW);
+            let scores = b.map("rival", ty, &rows, &one, candidates.at(&at(rival.clone())));
+            let scores = by_row(scores);
+            let greater = Expr::compare(Compare::Gt, scores.clone(), own_of());
+            let earlier = scores.equals(own_of()).and(rival.lt(col.clone()));
+            let better = Expr::select(greater.or(earlier), Expr::float(1.0), Expr::float(0.0));
+            let better = b.map("better", ty, &rows, &all, better);
+            let sum = b.reduce("sum", Combine::Sum, Axis::Rows, better);
+            vec![b.map("rank", ty, &one, &all, Expr::tile(carried[0]) + Expr::tile(sum))]
+        },
+    );
+    let chosen = Expr::compare(Compare::Lt, Expr::tile(rank[0]), kept.clone().to_float());
+    let chosen = b.map("chosen", ty, &one, &all, Expr::select(chosen, Expr::float(1.0), Expr::float(0.0)));
+    let upto = b.scan("upto", Combine::Sum, Axis::Cols, false, chosen);
+    let taken = Expr::compare(Compare::Gt, Expr::tile(chosen), Expr::float(0.0));
+    let place = Expr::select(taken, Expr::tile(upto).to_int() - Expr::int(1), Expr::int(-1));
+    let place = Expr::select(runs.clone(), place, col.clone());
+    let place = b.map("place", TileType::I64, &one, &all, place);
+    let place = Expr::tile(place);
+    let guard = Expr::int(0).le(place.clone()).and(place.clone().lt(kept.clone()));
+    let last = kept.max(1) - Expr::int(1);
+    let pairs = [(&half_starts, &now_starts), (&half_ends, &now_ends)];
+    for (out, (half, now)) in outs.into_iter().zip(pairs) {
+        let value = Expr::select(runs.clone(), half.at(&at(col.clone())), now.at(&at(col.clone().min(last.clone()))));
+        b.store_if(out, at(place.clone()), value, &one, &all, guard.clone());
+    }
+    if let Some(out) = score_out {
+        b.store_if(out, at(place), Expr::tile(own), &one, &all, guard);
+    }
+    s.finish(cx, "tree_top_k")?;
+    Ok(Groups { starts: cx.stored(starts), ends: cx.stored(ends), scores: scores.map(|b| cx.stored(b)) })
+}
+
+/// The same by sorting, where there are too many halves to compare all.
+fn by_order(cx: &mut Context<'_>, halves: Halves, now: &Groups, groups: &Dim, runs: &Expr) -> Result<Groups, Failure> {
+    let shape = now.starts.shape.clone();
+    let nb = shape.len() - 2;
+    let count = Expr::from(groups);
+    let (_, chosen) = select(cx, &halves.scores, groups)?;
+    // In order of the halves, which is that of their starts; exact as there are at most 2^16 of them.
+    let falling = Expr::float(0.0) - cx.stored(chosen).body.to_float();
+    let order = Lambda { dtype: DType::F32, shape: shape.clone(), body: falling };
+    let (order, _) = select(cx, &order, groups)?;
+    let chosen = (Expr::float(0.0) - cx.stored(order).body).to_int();
+    let mut index = axes(nb + 1);
+    index.push(chosen.max(0).min(count * Expr::int(2) - Expr::int(1)));
+    let mut next = |half: &Lambda, now: &Lambda| {
+        let body = Expr::select(runs.clone(), half.at(&index), now.body.clone());
+        let stored = map::store(cx, &Lambda { dtype: half.dtype, shape: shape.clone(), body })?;
+        Ok(cx.stored(stored))
+    };
+    let (starts, ends) = (next(&halves.starts, &now.starts)?, next(&halves.ends, &now.ends)?);
+    let scores = match halves.wanted {
+        true => Some(next(&halves.scores, now.scores.as_ref().unwrap_or(&halves.scores))?),
+        false => None,
+    };
+    Ok(Groups { starts, ends, scores })
 }

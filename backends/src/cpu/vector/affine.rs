@@ -1,8 +1,8 @@
 //! Integer expressions as linear functions of the lane and of the other axis, and addresses made of them.
 
 use mixc_ir::dim::Dim;
-use mixc_ir::expr::{Binary, COL, Expr, Node, Pick, ROW, Var};
-use mixc_ir::tile::{Axis, TileProgram};
+use mixc_ir::expr::{Binary, COL, Expr, Node, Pick, ROW, SlowId, TileId, Var};
+use mixc_ir::tile::{Axis, TileProgram, TileType};
 
 /// The variable that counts along an axis.
 pub fn var_of(axis: Axis) -> Var {
@@ -81,6 +81,43 @@ pub struct Access {
     pub origin: Vec<Expr>,
 }
 
+/// Integers of a tile, one for each index of the other axis, that a linear function takes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The tile.
+    pub tile: TileId,
+    /// Where it is read.
+    pub picks: (Pick, Pick),
+}
+
+/// The variable that stands for an integer of a tile.
+const LISTED: Var = Var(u32::MAX);
+
+impl Frame {
+    /// A linear function that may take up a tile's integers besides, times a factor.
+    pub fn listed(self, program: &TileProgram, e: &Expr) -> Option<(Affine, Option<(Listed, i64)>)> {
+        if let Some(affine) = self.affine(e) {
+            return Some((affine, None));
+        }
+        let pick = |axis: Axis| if axis == Axis::Rows { Pick::Row } else { Pick::Col };
+        let (mut found, mut others) = (None, self.by_rows);
+        e.visit(&mut |n| {
+            if let Node::Tile(t, row, col) = n.node() {
+                let picks = (*row, *col);
+                let has = |axis| picks.0 == pick(axis) || picks.1 == pick(axis);
+                let tile = Listed { tile: *t, picks };
+                let fits = program.tile(*t).ty == TileType::I64 && has(other(self.lane)) && !has(self.lane);
+                others |= !fits || found.is_some_and(|known| known != tile);
+                found = Some(tile);
+            }
+        });
+        let listed = found.filter(|_| !others)?;
+        let plain = e.rewrite(&mut |n| matches!(n.node(), Node::Tile(..)).then(|| Expr::from(LISTED)));
+        let (factor, rest) = plain.linear_in(LISTED)?;
+        Some((self.affine(&rest)?, Some((listed, factor))))
+    }
+}
+
 /// The product of dims, as an expression.
 fn product(dims: &[Dim]) -> Expr {
     dims.iter().fold(Expr::int(1), |p, d| p * Expr::from(d))
@@ -88,17 +125,38 @@ fn product(dims: &[Dim]) -> Expr {
 
 impl Frame {
     /// The access of an index, if it is linear.
-    pub fn access(self, program: &TileProgram, tensor: mixc_ir::expr::SlowId, index: &[Expr]) -> Option<Access> {
+    pub fn access(self, program: &TileProgram, tensor: SlowId, index: &[Expr]) -> Option<Access> {
+        let (access, listed) = self.listed_access(program, tensor, index)?;
+        listed.is_none().then_some(access)
+    }
+
+    /// The access of an index that is linear, or so but for the integers of one tile: these, and the elements that one
+    /// of them counts for. A row of a table is read this way.
+    pub fn listed_access(
+        self,
+        program: &TileProgram,
+        tensor: SlowId,
+        index: &[Expr],
+    ) -> Option<(Access, Option<(Listed, Expr)>)> {
         let shape = &program.slow(tensor).shape;
         let mut access = Access { lane: Expr::int(0), other: Expr::int(0), origin: Vec::new() };
+        let mut listed: Option<(Listed, Expr)> = None;
         for (k, e) in index.iter().enumerate() {
-            let affine = self.affine(e)?;
+            let (affine, along) = self.listed(program, e)?;
             let stride = product(&shape[k + 1..]);
+            if let Some((tile, factor)) = along {
+                let part = Expr::int(factor) * stride.clone();
+                listed = match listed {
+                    None => Some((tile, part)),
+                    Some((known, sum)) if known == tile => Some((tile, sum + part)),
+                    Some(_) => return None,
+                };
+            }
             access.lane = access.lane + Expr::int(affine.lane) * stride.clone();
             access.other = access.other + Expr::int(affine.other) * stride;
             access.origin.push(affine.rest);
         }
-        Some(access)
+        Some((access, listed))
     }
 }
 

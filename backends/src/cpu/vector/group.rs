@@ -336,6 +336,8 @@ fn prepare<'p>(
         Stmt::Store { tensor, index, value, guard, .. } => {
             let dtype = program.slow(*tensor).dtype;
             element_of(dtype).filter(|_| dtype != DType::Bool)?;
+            // Rows that a list names twice would be written in an order of the kernel's.
+            frame.access(program, *tensor, index)?;
             v.prepare(b, value, made)?;
             let to = v.tensor_operand(b, *tensor, index)?;
             if v.is_same(to) {

@@ -1,6 +1,6 @@
 //! Which axis of every tile is lanes, and which tiles need no memory of their own.
 
-use super::affine::{Frame, other, var_of};
+use super::affine::{Frame, other, varies};
 use super::inner;
 use super::outputs;
 use super::turns;
@@ -168,12 +168,12 @@ impl Problem<'_> {
                 cost += 3.0 * elements;
             }
             Node::Load(load) => {
-                let stride = frame.access(self.program, load.tensor, &load.index).map(|a| a.lane.as_int());
-                match stride {
+                let access = frame.listed_access(self.program, load.tensor, &load.index);
+                match access.map(|(a, _)| a.lane.as_int()) {
                     Some(Some(0 | 1)) => {}
                     Some(_) => cost += 2.0 * elements,
                     None => {
-                        if load.index.iter().any(|i| i.mentions(var_of(lane)) && frame.affine(i).is_none()) {
+                        if load.index.iter().any(|i| varies(i, lane) && frame.affine(i).is_none()) {
                             cost += 6.0 * elements;
                         }
                     }

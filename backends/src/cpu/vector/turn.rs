@@ -97,8 +97,15 @@ impl Turner {
 
     /// Whether neighbours in the tensor are neighbours along the other axis than the lanes.
     fn lies_across(&self, tensor: SlowId, index: &[Expr], lane: Axis) -> bool {
-        let access = Frame { lane, by_rows: false }.access(&self.program, tensor, index);
-        access.is_some_and(|a| a.other.as_int() == Some(1) && !matches!(a.lane.as_int(), Some(0 | 1)))
+        let frame = |lane| Frame { lane, by_rows: false };
+        match frame(lane).access(&self.program, tensor, index) {
+            Some(a) => a.other.as_int() == Some(1) && !matches!(a.lane.as_int(), Some(0 | 1)),
+            // Rows from a list lie along themselves.
+            None => {
+                let access = frame(other(lane)).listed_access(&self.program, tensor, index);
+                access.is_some_and(|(a, listed)| listed.is_some() && a.lane.as_int() == Some(1))
+            }
+        }
     }
 
     fn store(&mut self, stmt: &mut Stmt, all: &mut Vec<Stmt>) {

@@ -3,7 +3,7 @@
 //! Used in two passes: `prepare` finds out whether an expression fits and claims what it needs outside the loops
 //! (pointers, strides, arguments); `real` and `condition` then write the steps of one iteration.
 
-use super::affine::{Affine, Frame, apart, other, var_of};
+use super::affine::{Affine, Frame, Listed, apart, other, var_of};
 use super::call::{Argument, Arguments, FloatArgument};
 use super::lanes::{Forms, TileForm};
 use crate::cpu::vkir::{Addr, BinaryOp, Builder, Element, IReg, IntOp, IntSource, Op, Scale, Tail, VReg};
@@ -40,6 +40,28 @@ struct Limit {
     /// Shared by conditions that differ in the constant: there are few registers.
     rest: IReg,
     constant: i32,
+    /// A list's integers, by its number, times a factor.
+    listed: Option<(usize, i32)>,
+}
+
+/// A tile whose integers say where rows lie: one for each index of the other axis, in a register while that is done.
+#[derive(Clone, Debug)]
+struct List {
+    of: Listed,
+    /// Where the integer is.
+    at: IReg,
+    now: IReg,
+}
+
+/// A pointer to a row that a list names.
+#[derive(Clone, Debug)]
+struct Row {
+    /// To the row of number 0.
+    from: IReg,
+    list: usize,
+    /// Bytes from a row to the next.
+    stride: Step,
+    now: IReg,
 }
 
 /// A place in memory that moves along with the loops.
@@ -120,6 +142,8 @@ pub struct Values<'p> {
     kept: BTreeMap<Key, VReg>,
     offsets: Vec<(Step, IReg)>,
     bases: Vec<Base>,
+    lists: Vec<List>,
+    rows: Vec<Row>,
     pub(super) positions: Vec<Position>,
     pub(super) position_of: BTreeMap<usize, usize>,
     pub(super) float_of: BTreeMap<usize, usize>,
@@ -180,6 +204,8 @@ impl<'p> Values<'p> {
             kept: BTreeMap::new(),
             offsets: Vec::new(),
             bases: Vec::new(),
+            lists: Vec::new(),
+            rows: Vec::new(),
             positions: Vec::new(),
             position_of: BTreeMap::new(),
             float_of: BTreeMap::new(),
@@ -235,9 +261,9 @@ impl<'p> Values<'p> {
         b: &mut Builder,
         (start, displacement): (IReg, i32),
         element: Element,
-        lane: Expr,
-        across: Expr,
+        (lane, across): (Expr, Expr),
         padded: bool,
+        listed: Option<(Listed, Expr)>,
     ) -> Option<usize> {
         let width = b.lanes() as i64;
         let lie = match lane.as_int() {
@@ -260,19 +286,20 @@ impl<'p> Values<'p> {
             Order::LanesOutside => (per_vector, per_other),
             Order::LanesInside => (per_other, per_vector),
         };
-        let known = self.bases.iter().find(|base| base.start == start && base.outer == outer).map(|base| base.now);
-        let base = match known {
+        let base = match (listed, self.reverse, per_other) {
+            (Some((of, stride)), ..) => {
+                let stride = self.step(b, &stride)?;
+                self.listed_row(b, start, outer, of, stride)?
+            }
             // Backwards the start depends on the other axis's step too.
-            Some(base) if self.reverse.is_none() => base,
-            _ => {
+            (None, Some(last), Step::Fixed(back)) => {
                 let now = b.int_copy(start);
-                if let (Some(last), Step::Fixed(back)) = (self.reverse, per_other) {
-                    let end = b.int_mul(last, back.checked_neg()?);
-                    b.advance(now, end);
-                }
+                let end = b.int_mul(last, back.checked_neg()?);
+                b.advance(now, end);
                 self.bases.push(Base { start, outer, now });
                 now
             }
+            (None, ..) => self.base(b, start, outer),
         };
         let offset = if inner == Step::Fixed(0) {
             None
@@ -324,9 +351,51 @@ impl<'p> Values<'p> {
             self.arguments.int(b, Argument::Tile(t))
         };
         let displacement = i32::try_from(first_row as i64 * row).ok()?;
-        let operand = self.operand(b, (base, displacement), element, Expr::int(lane), Expr::int(across), padded)?;
+        let strides = (Expr::int(lane), Expr::int(across));
+        let operand = self.operand(b, (base, displacement), element, strides, padded, None)?;
         self.operand_of.insert(id, operand);
         Some(operand)
+    }
+
+    /// The number of a list of rows, where the loops can follow it.
+    fn list(&mut self, b: &mut Builder, of: Listed) -> Option<usize> {
+        if self.order != Order::LanesInside || self.reverse.is_some() {
+            return None;
+        }
+        if let Some(known) = self.lists.iter().position(|l| l.of == of) {
+            return Some(known);
+        }
+        let (row, col) = self.forms.strides(self.program, of.tile);
+        let pick = if self.frame.lane == Axis::Rows { Pick::Col } else { Pick::Row };
+        let along = |p: Pick, bytes: i64| if p == pick { bytes } else { 0 };
+        let stride = i32::try_from(along(of.picks.0, row) + along(of.picks.1, col)).ok()?;
+        let start = self.arguments.int(b, Argument::Tile(of.tile));
+        let at = self.base(b, start, Step::Fixed(stride));
+        let now = b.int(0);
+        self.lists.push(List { of, at, now });
+        Some(self.lists.len() - 1)
+    }
+
+    /// The pointer to the row of `start` that a list names, `stride` bytes for each of its integers.
+    fn listed_row(&mut self, b: &mut Builder, start: IReg, outer: Step, of: Listed, stride: Step) -> Option<IReg> {
+        let (list, from) = (self.list(b, of)?, self.base(b, start, outer));
+        let known = self.rows.iter().find(|r| (r.from, r.list, r.stride) == (from, list, stride));
+        if let Some(known) = known {
+            return Some(known.now);
+        }
+        let now = b.int(0);
+        self.rows.push(Row { from, list, stride, now });
+        Some(now)
+    }
+
+    /// A pointer that moves with the outer loop.
+    fn base(&mut self, b: &mut Builder, start: IReg, outer: Step) -> IReg {
+        if let Some(known) = self.bases.iter().find(|base| base.start == start && base.outer == outer) {
+            return known.now;
+        }
+        let now = b.int_copy(start);
+        self.bases.push(Base { start, outer, now });
+        now
     }
 
     /// The operand of a tensor's element.
@@ -335,14 +404,15 @@ impl<'p> Values<'p> {
         if index.iter().any(|e| self.reads_own(e)) {
             return None;
         }
-        let access = self.frame.access(self.program, tensor, index)?;
+        let (access, listed) = self.frame.listed_access(self.program, tensor, index)?;
         let (near, displacement) = access.clone().displaced(&self.program.slow(tensor).shape);
         let displacement = displacement.checked_mul(element.bytes() as i64).and_then(|n| i32::try_from(n).ok());
         // Too far for an instruction: a pointer of its own.
         let (access, displacement) = displacement.map_or((access, 0), |n| (near, n));
         let bytes = |e: Expr| e * Expr::int(element.bytes() as i64);
         let base = self.arguments.int(b, Argument::Address(tensor, access.origin.clone()));
-        self.operand(b, (base, displacement), element, bytes(access.lane), bytes(access.other), false)
+        let listed = listed.map(|(of, elements)| (of, bytes(elements)));
+        self.operand(b, (base, displacement), element, (bytes(access.lane), bytes(access.other)), false, listed)
     }
 
     /// Restricts an operand to where a condition holds.
@@ -357,7 +427,7 @@ impl<'p> Values<'p> {
         let limit = if self.frame.is_fixed(guard) && !has_tiles(guard) {
             // -1 where it holds: below 0.
             let rest = Expr::select(guard.clone(), Expr::int(-1), Expr::int(0));
-            Limit { lane: 0, other: 0, rest: self.arguments.int(b, Argument::Int(rest)), constant: 0 }
+            Limit { lane: 0, other: 0, rest: self.arguments.int(b, Argument::Int(rest)), constant: 0, listed: None }
         } else {
             let Node::Compare(op, x, y) = guard.node() else { return None };
             if self.kind(x) != Kind::Int || self.kind(y) != Kind::Int {
@@ -371,14 +441,18 @@ impl<'p> Values<'p> {
                 Compare::Ge => y - x - Expr::int(1),
                 Compare::Eq | Compare::Ne => return None,
             };
-            let Affine { lane, other, rest } = self.frame.affine(&below)?;
+            let (Affine { lane, other, rest }, along) = self.frame.listed(self.program, &below)?;
+            let listed = match along {
+                Some((of, factor)) => Some((self.list(b, of)?, i32::try_from(factor).ok()?)),
+                None => None,
+            };
             if !(0..=1).contains(&lane) || i32::try_from(other).is_err() {
                 return None;
             }
             self.needs_index |= lane == 1;
             let (near, n) = apart(&rest);
             let (rest, constant) = i32::try_from(n).map_or((rest, 0), |n| (near, n));
-            Limit { lane, other, rest: self.arguments.int(b, Argument::Int(rest)), constant }
+            Limit { lane, other, rest: self.arguments.int(b, Argument::Int(rest)), constant, listed }
         };
         self.operands[operand].limits.push(limit);
         Some(())
@@ -425,6 +499,17 @@ impl<'p> Values<'p> {
     pub fn enter_inner(&mut self, b: &mut Builder) {
         for (_, register) in &self.offsets {
             b.push(Op::IntConst { dst: *register, value: 0 });
+        }
+        for list in &self.lists {
+            b.push(Op::LoadInt { dst: list.now, addr: Addr::new(list.at), wide: true });
+        }
+        for row in &self.rows {
+            let stride = match row.stride {
+                Step::Fixed(n) => IntSource::Imm(n),
+                Step::Register(n) => IntSource::Reg(n),
+            };
+            b.push(Op::Int { op: IntOp::Mul, dst: row.now, a: self.lists[row.list].now, b: stride });
+            b.push(Op::Int { op: IntOp::Add, dst: row.now, a: row.now, b: IntSource::Reg(row.from) });
         }
         for p in &self.positions {
             if p.inner != 0.0 {
@@ -508,6 +593,10 @@ impl<'p> Values<'p> {
         }
         if limit.other != 0 {
             let part = b.int_mul(here.other, limit.other as i32);
+            below = b.int_add(part, below);
+        }
+        if let Some((list, factor)) = limit.listed {
+            let part = b.int_mul(self.lists[list].now, factor);
             below = b.int_add(part, below);
         }
         below
