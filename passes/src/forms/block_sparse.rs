@@ -166,7 +166,7 @@ fn at_axis(l: &Lambda, k: usize, e: Expr) -> Expr {
 /// Queries of a block at most; keys of a tile at most, and of a tile that is gathered from narrower blocks.
 const QUERIES: usize = 64;
 const KEYS: i64 = 256;
-const GATHERED: i64 = 128;
+const GATHERED: i64 = 256;
 
 #[derive(Debug)]
 struct BlockSparse {
