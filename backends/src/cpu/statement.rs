@@ -2,7 +2,7 @@
 //! has no faster form is done here.
 
 use super::code::Code;
-use super::element::{Typed, store_element};
+use super::element::{Typed, load_element, store_element};
 use super::expression::{Emitter, Scope, TilePlace, precision, register_type, tile_address, to_tile_type};
 use super::functions::Function;
 use cranelift_codegen::ir::condcodes::{FloatCC, IntCC};
@@ -35,7 +35,10 @@ fn each(f: &mut Code, tile: &TilePlace, body: impl FnOnce(&mut Code, Value, Valu
 
 fn read(f: &mut Code, tile: &TilePlace, r: Option<Value>, c: Option<Value>) -> Value {
     let at = tile_address(f, tile, r, c);
-    f.load(register_type(tile.ty), at, 0)
+    match tile.half {
+        Some(dtype) => load_element(f, dtype, at, types::F32).value,
+        None => f.load(register_type(tile.ty), at, 0),
+    }
 }
 
 fn write(f: &mut Code, tile: &TilePlace, r: Value, c: Value, value: Value) {

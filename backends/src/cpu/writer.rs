@@ -46,7 +46,8 @@ impl Writer<'_> {
         };
         let (rows, cols) = (statement::count(f, scope, &tile.rows), statement::count(f, scope, &tile.cols));
         let (row_stride, col_stride) = self.forms.strides(self.program, t);
-        scope.tiles[t.0 as usize] = Some(TilePlace { base, ty: tile.ty, row_stride, col_stride, rows, cols });
+        let half = self.forms.half(t);
+        scope.tiles[t.0 as usize] = Some(TilePlace { base, ty: tile.ty, half, row_stride, col_stride, rows, cols });
     }
 
     fn same_place(&self, a: TileId, b: TileId) -> bool {
@@ -225,24 +226,27 @@ impl Writer<'_> {
         ] {
             f.store(value, self.arguments, 8 * k as i32);
         }
-        let mut moving =
-            vec![(slot::VECTORS, scope.tile(product.vectors).base), (slot::OUT, scope.tile(product.out).base)];
-        moving.extend(product.acc.map(|acc| (slot::ACC, scope.tile(acc).base)));
+        let element = product.element.bytes() as i64;
+        let mut moving = vec![
+            (slot::VECTORS, scope.tile(product.vectors).base, element),
+            (slot::OUT, scope.tile(product.out).base, 4),
+        ];
+        moving.extend(product.acc.map(|acc| (slot::ACC, scope.tile(acc).base, 4)));
         for (vectors, kernel) in &product.kernels {
             let Some(function) = f.kernel(self.target, kernel) else { return };
             let wide = f.int(*vectors as i64);
             let blocks = f.sdiv(left, wide);
-            let bytes = *vectors as i64 * width * 4;
+            let lanes = *vectors as i64 * width;
             f.for_count(blocks, |f, k| {
-                let offset = f.imul_imm(k, bytes);
-                for (slot, base) in &moving {
+                for (slot, base, bytes) in &moving {
+                    let offset = f.imul_imm(k, lanes * bytes);
                     let at = f.iadd(*base, offset);
                     f.store(at, self.arguments, 8 * *slot as i32);
                 }
                 f.call_void(function, &[self.arguments]);
             });
-            let done = f.imul_imm(blocks, bytes);
-            for (_, base) in &mut moving {
+            for (_, base, bytes) in &mut moving {
+                let done = f.imul_imm(blocks, lanes * *bytes);
                 *base = f.iadd(*base, done);
             }
             let done = f.imul(blocks, wide);

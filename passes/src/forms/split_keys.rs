@@ -23,7 +23,10 @@ pub static FORM: ApplyForm = ApplyForm {
     applies: |cx, a| {
         let narrow = a.x.shape.last().is_some_and(|d| cx.most(d) <= FEATURES as i64);
         let plain = a.mix.special.is_none() && matches!(a.mix.row_step, RowStep::Softmax { .. });
-        plain && narrow && !a.channelwise && cx.most(&a.mix.ty.cols) > PART as i64
+        let wanted = cx.settings.force_form.as_deref() == Some("split_keys");
+        // Of one part nothing is gained.
+        let length = if wanted { cx.most(&a.mix.ty.cols) } else { cx.typical(&a.mix.ty.cols) };
+        plain && narrow && !a.channelwise && length > PART as i64
     },
     open: |cx, apply, shape, dtype| {
         let rows = Rows::new(cx, apply)?;

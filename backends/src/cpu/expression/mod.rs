@@ -35,6 +35,8 @@ pub struct TilePlace {
     pub base: Value,
     /// Element type.
     pub ty: TileType,
+    /// The type of its elements where it is read in a tensor of half precision.
+    pub half: Option<DType>,
     /// Bytes from a row to the next.
     pub row_stride: i64,
     /// Bytes from a column to the next.

@@ -41,10 +41,10 @@ pub fn roles(lane: Axis, a: Matrix, b: Matrix) -> (Matrix, Matrix) {
     if lane == Axis::Cols { (b, a) } else { (a, b) }
 }
 
-/// Whether a result of this shape is made along the summed axis, of at most `depth` elements, given the bytes between
-/// neighbours on that axis.
-pub fn suits(forms: &Forms, few: usize, depth: usize, along: [i64; 2]) -> bool {
-    few <= most_rows(forms.width, depth) && along == [4, 4]
+/// Whether a result of this shape is made along the summed axis, of at most `depth` elements, given whether the operands'
+/// elements lie side by side on that axis.
+pub fn suits(forms: &Forms, few: usize, depth: usize, along: [bool; 2]) -> bool {
+    few <= most_rows(forms.width, depth) && along == [true, true]
 }
 
 /// The capacity of an axis.
@@ -69,11 +69,11 @@ pub fn fits(program: &TileProgram, forms: &Forms, stmt: &Stmt) -> bool {
     let Some(lane) = forms.product_lane(results[0]) else { return false };
     let (many, few) = roles(lane, *a, *b);
     let along = [
-        stride(program, forms, many.tile, axis_of(many, other(lane))),
-        stride(program, forms, few.tile, axis_of(few, lane)),
+        forms.is_contiguous(program, many.tile, axis_of(many, other(lane))),
+        forms.is_contiguous(program, few.tile, axis_of(few, lane)) && forms.half(few.tile).is_none(),
     ];
     let (rows, depth) = lengths(program, results[0], lane, many);
-    suits(forms, rows, depth, along) && stride(program, forms, many.tile, axis_of(many, lane)) != 4
+    suits(forms, rows, depth, along) && !forms.is_contiguous(program, many.tile, axis_of(many, lane))
 }
 
 /// The kernel of such a dot.
@@ -98,6 +98,7 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
     }
     let steps = Steps {
         many: many_stride,
+        element: forms.element(many.tile),
         few: bytes(few.tile, axis_of(few, other(lane)))?,
         out: bytes(out, other(lane))?,
         acc: match acc {
@@ -122,7 +123,9 @@ pub fn build(program: &TileProgram, forms: &Forms, stmt: &Stmt, isa: Isa) -> Opt
 const WRITTEN_OUT: usize = 8;
 
 /// The sums over whole vectors and the rest of the summed axis, one for each of `rows` rows of the long operand.
-fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, length: &Length, stride: i32) -> Vec<VReg> {
+fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, length: &Length, steps: &Steps) -> Vec<VReg> {
+    let (stride, element) = (steps.many, steps.element);
+    let bytes = element.bytes() as i32;
     let sums: Vec<VReg> = (0..rows).map(|_| b.constant(0.0)).collect();
     let (from, with) = (b.int_copy(many), b.int_copy(few));
     let width = b.lanes() as i32;
@@ -135,11 +138,12 @@ fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, length: &Length, st
                 .collect();
             for (j, sum) in sums.iter().enumerate() {
                 for (k, x) in x.iter().enumerate() {
-                    let y = b.load(Addr::new(from).offset(j as i32 * stride + k as i32 * width * 4));
+                    let at = Addr::new(from).offset(j as i32 * stride + k as i32 * width * bytes);
+                    let y = b.load_as(at, element, None);
                     b.fma(*sum, y, *x);
                 }
             }
-            b.advance(from, vectors as i32 * width * 4);
+            b.advance(from, vectors as i32 * width * bytes);
             b.advance(with, vectors as i32 * width * 4);
         }
         vectors => {
@@ -153,9 +157,14 @@ fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, length: &Length, st
             b.loop_(whole, |b, _| {
                 let x = b.load(Addr::new(with));
                 for (j, sum) in sums.iter().enumerate() {
-                    b.fma(*sum, x, Source::Memory(Addr::new(from).offset(j as i32 * stride)));
+                    let at = Addr::new(from).offset(j as i32 * stride);
+                    let y = match element {
+                        Element::F32 => Source::Memory(at),
+                        _ => Source::Reg(b.load_as(at, element, None)),
+                    };
+                    b.fma(*sum, x, y);
                 }
-                b.advance(from, width * 4);
+                b.advance(from, width * bytes);
                 b.advance(with, width * 4);
             });
         }
@@ -166,7 +175,7 @@ fn sums(b: &mut Builder, rows: usize, many: IReg, few: IReg, length: &Length, st
     b.if_positive(rest, |b| {
         let x = b.load_as(Addr::new(with), Element::F32, Some(tail));
         for (j, sum) in sums.iter().enumerate() {
-            let y = b.load_as(Addr::new(from).offset(j as i32 * stride), Element::F32, Some(tail));
+            let y = b.load_as(Addr::new(from).offset(j as i32 * stride), element, Some(tail));
             b.fma(*sum, x, y);
         }
     });
@@ -193,6 +202,8 @@ const ACC: usize = 6;
 /// Bytes from a row to the next.
 struct Steps {
     many: i32,
+    /// How the elements of the long operand are kept.
+    element: Element,
     few: i32,
     out: i32,
     acc: Option<i32>,
@@ -219,7 +230,7 @@ fn kernel(isa: Isa, steps: &Steps, summed: &Extent) -> Kernel {
             let addend = from.map(|(from, step)| (b.int_copy(from), step));
             let rows = b.arg(ROWS);
             b.loop_(rows, |b, _| {
-                let parts = sums(b, lanes, many, row, &length, steps.many);
+                let parts = sums(b, lanes, many, row, &length, steps);
                 let whole = parts.len() == b.lanes();
                 let mut sum = if whole { b.lane_sums(&parts) } else { b.reduce(ReduceOp::Sum, parts[0]) };
                 if let Some((from, step)) = addend {
@@ -261,8 +272,12 @@ mod tests {
     fn kernels_have_registers_enough() {
         for isa in [Isa::Avx512 { bf16: false }, Isa::Avx2] {
             let any = Extent { cap: 100, count: mixc_ir::expr::Expr::from(mixc_ir::expr::Var(2)) };
-            for acc in [None, Some(256)] {
-                let kernel = kernel(isa, &Steps { many: 256, few: 256, out: 1024, acc }, &any);
+            let even = Extent::fixed(64);
+            let long = Extent::fixed(256);
+            let cases = [(None, Element::F32, &any), (Some(256), Element::F32, &any)];
+            let halves = [(Some(256), Element::Bf16, &even), (Some(256), Element::F16, &long)];
+            for (acc, element, summed) in cases.into_iter().chain(halves) {
+                let kernel = kernel(isa, &Steps { many: 256, element, few: 256, out: 1024, acc }, summed);
                 let emitted = emit(&kernel, isa);
                 assert!(emitted.is_ok(), "{isa:?} {acc:?}: {:?}", emitted.err());
             }

@@ -5,6 +5,7 @@ use super::inner;
 use super::outputs;
 use super::turns;
 use crate::cpu::storage::Layout;
+use crate::cpu::vkir::Element;
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Expr, Node, Pick, SlowId, TileId};
 use mixc_ir::tile::{Axis, Matrix, Role, Stmt, TileOp, TileProgram, TileType};
@@ -28,6 +29,8 @@ pub enum TileForm {
         row_stride: i64,
         /// Bytes from a column to the next.
         col_stride: i64,
+        /// What it holds.
+        dtype: DType,
     },
 }
 
@@ -81,6 +84,29 @@ impl Forms {
         }
     }
 
+    /// How an element of an f32 tile is kept.
+    pub fn element(&self, t: TileId) -> Element {
+        match self.half(t) {
+            Some(DType::BF16) => Element::Bf16,
+            Some(DType::F16) => Element::F16,
+            _ => Element::F32,
+        }
+    }
+
+    /// The type of the tensor in which a tile lies, where that is of half precision.
+    pub fn half(&self, t: TileId) -> Option<DType> {
+        match self.tiles[t.0 as usize] {
+            TileForm::Slow { dtype, .. } if dtype != DType::F32 => Some(dtype),
+            _ => None,
+        }
+    }
+
+    /// Whether elements of a tile lie side by side along an axis.
+    pub fn is_contiguous(&self, program: &TileProgram, t: TileId, axis: Axis) -> bool {
+        let (row, col) = self.strides(program, t);
+        (if axis == Axis::Rows { row } else { col }) == self.element(t).bytes() as i64
+    }
+
     /// Bytes along rows and columns.
     pub fn strides(&self, program: &TileProgram, t: TileId) -> (i64, i64) {
         match &self.tiles[t.0 as usize] {
@@ -131,21 +157,24 @@ fn collect<'p>(body: &'p [Stmt], weight: f64, all: &mut Vec<(&'p Stmt, f64)>, pa
     }
 }
 
-/// A tile that is a plain read of an f32 tensor, at constant strides.
+/// A tile that is a plain read of a tensor of at most 32 bits, at constant strides.
 fn slow_form(program: &TileProgram, value: &Expr) -> Option<TileForm> {
     let Node::Load(load) = value.node() else { return None };
     let tensor = program.slow(load.tensor);
-    if load.guard.is_some() || tensor.dtype != DType::F32 || tensor.role != Role::Input {
+    let dtype = tensor.dtype;
+    let is_real = matches!(dtype, DType::F32 | DType::F16 | DType::BF16);
+    if load.guard.is_some() || !is_real || tensor.role != Role::Input {
         return None;
     }
     let access = Frame { lane: Axis::Cols, by_rows: false }.access(program, load.tensor, &load.index)?;
     let (row, col) = (access.other.as_int()?, access.lane.as_int()?);
-    let bytes = |n: i64| n.checked_mul(4).filter(|n| i32::try_from(*n).is_ok());
+    let bytes = |n: i64| n.checked_mul(dtype.bytes() as i64).filter(|n| i32::try_from(*n).is_ok());
     Some(TileForm::Slow {
         tensor: load.tensor,
         origin: access.origin,
         row_stride: bytes(row)?,
         col_stride: bytes(col)?,
+        dtype,
     })
 }
 
@@ -384,9 +413,16 @@ fn read_in_place(program: &TileProgram, statements: &[(&Stmt, f64)], forms: &mut
                     candidate[acc.0 as usize] = None;
                 }
                 used[scalars.tile.0 as usize] = true;
+                if candidate[scalars.tile.0 as usize].as_ref().is_some_and(is_half) {
+                    candidate[scalars.tile.0 as usize] = None;
+                }
                 let form = candidate[vectors.tile.0 as usize].as_ref();
                 let keep = lane.is_some_and(|lane| {
-                    vector_in_place(program, forms.width, form, *vectors, lane)
+                    // Elements of half precision are made whole once for every register tile.
+                    let (rows, depth) = inner::lengths(program, out, lane, *vectors);
+                    let once = rows <= inner::most_rows(forms.width, depth.max(forms.width));
+                    let whole = !form.is_some_and(is_half) || once;
+                    whole && vector_in_place(program, forms.width, form, *vectors, lane)
                         || inner_in_place(program, forms, form, out, lane, [*vectors, *scalars])
                 });
                 if !keep {
@@ -434,23 +470,32 @@ fn inner_in_place(
     lane: Axis,
     [many, few]: [Matrix; 2],
 ) -> bool {
-    let Some(TileForm::Slow { row_stride, col_stride, .. }) = form else { return false };
+    let Some(TileForm::Slow { row_stride, col_stride, dtype, .. }) = form else { return false };
     let along = |m: Matrix, axis: Axis, (row, col): (i64, i64)| if axis_of(m, axis) == Axis::Rows { row } else { col };
     let strides = (*row_stride, *col_stride);
-    let sums = [along(many, other(lane), strides), along(few, lane, forms.strides(program, few.tile))];
+    let bytes = dtype.bytes() as i64;
+    let sums = [along(many, other(lane), strides) == bytes, along(few, lane, forms.strides(program, few.tile)) == 4];
     let (rows, depth) = inner::lengths(program, out, lane, many);
-    inner::suits(forms, rows, depth, sums) && along(many, lane, strides) != 4
+    // Cut vectors of half precision take registers that there are not.
+    let tile = program.tile(many.tile);
+    let summed = if axis_of(many, other(lane)) == Axis::Rows { &tile.rows } else { &tile.cols };
+    let uncut = *dtype == DType::F32 || (summed.is_fixed() && depth % forms.width == 0);
+    uncut && inner::suits(forms, rows, depth, sums) && along(many, lane, strides) != bytes
+}
+
+fn is_half(form: &TileForm) -> bool {
+    matches!(form, TileForm::Slow { dtype, .. } if *dtype != DType::F32)
 }
 
 /// Whether whole vectors may be read from slow memory: the lanes lie side by side there, and their number is always a
 /// multiple of a vector's.
 fn vector_in_place(program: &TileProgram, width: usize, form: Option<&TileForm>, m: Matrix, lane: Axis) -> bool {
-    let Some(TileForm::Slow { row_stride, col_stride, .. }) = form else { return false };
+    let Some(TileForm::Slow { row_stride, col_stride, dtype, .. }) = form else { return false };
     let axis = axis_of(m, lane);
     let tile = program.tile(m.tile);
     let (extent, stride) = if axis == Axis::Rows { (&tile.rows, *row_stride) } else { (&tile.cols, *col_stride) };
     let (depth, step) = if axis == Axis::Rows { (&tile.cols, *col_stride) } else { (&tile.rows, *row_stride) };
-    stride == 4 && extent.is_fixed() && extent.cap % width == 0 && !crowds(depth.cap, step)
+    stride == dtype.bytes() as i64 && extent.is_fixed() && extent.cap % width == 0 && !crowds(depth.cap, step)
 }
 
 /// Whether rows at a distance of `step` bytes fall into so few sets of a first-level cache (8 ways of 4096 bytes) that

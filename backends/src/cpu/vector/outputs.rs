@@ -91,7 +91,8 @@ fn stored(program: &TileProgram, forms: &Forms, stmt: &Stmt, t: TileId) -> Optio
     let bytes = |n: i64| n.checked_mul(4).filter(|n| i32::try_from(*n).is_ok());
     let (row_stride, col_stride) = (bytes(access.other.as_int()?)?, bytes(access.lane.as_int()?)?);
     let along = if lane == Axis::Rows { row_stride } else { col_stride };
-    (along == 4).then_some(TileForm::Slow { tensor: *tensor, origin: access.origin, row_stride, col_stride })
+    let dtype = DType::F32;
+    (along == 4).then_some(TileForm::Slow { tensor: *tensor, origin: access.origin, row_stride, col_stride, dtype })
 }
 
 fn reads_tiles(e: &Expr) -> bool {

@@ -32,6 +32,8 @@ pub struct Product {
     pub inner: Extent,
     /// Rows of a register tile.
     pub rows: usize,
+    /// How the elements of the operand of vectors are kept.
+    pub element: Element,
 }
 
 /// Argument slots of a product's kernels.
@@ -67,6 +69,7 @@ struct Strides {
     scalar_row: i32,
     scalar_inner: i32,
     vector_inner: i32,
+    vector: Element,
     out_row: i32,
     acc_row: i32,
 }
@@ -117,8 +120,9 @@ fn tile_rows(b: &mut Builder, rows: usize, vectors: usize, s: Strides, registers
     let scalar = b.int_copy(registers.scalars);
     let vector = b.int_copy(registers.vectors);
     let step = |b: &mut Builder, round: i32| {
+        let bytes = (lanes * s.vector.bytes()) as i32;
         let at = |j: usize| Addr::new(vector).offset(round * s.vector_inner + j as i32 * bytes);
-        let columns: Vec<VReg> = (0..vectors).map(|j| b.load(at(j))).collect();
+        let columns: Vec<VReg> = (0..vectors).map(|j| b.load_as(at(j), s.vector, None)).collect();
         for i in 0..rows {
             let at = Addr::new(scalar).offset(i as i32 * s.scalar_row + round * s.scalar_inner);
             let embedded = b.isa().embedded_broadcast() && vectors <= 4;
@@ -208,7 +212,7 @@ pub fn wanted(program: &TileProgram, forms: &Forms, stmt: &Stmt) -> Vec<(TileId,
     let mut all = Vec::new();
     let narrow = |t: TileId| program.tile(t).ty == TileType::F32;
     let axis = axis_of(vectors, lane);
-    if !turned && narrow(vectors.tile) && stride_along(program, forms, vectors.tile, axis) != 4 {
+    if !turned && narrow(vectors.tile) && !forms.is_contiguous(program, vectors.tile, axis) {
         all.push((vectors.tile, axis));
     }
     if let Some(acc) = acc
@@ -254,9 +258,13 @@ pub fn build(
         scalar_row: stride(scalars.tile, axis_of(scalars, across))?,
         scalar_inner: stride(scalars.tile, axis_of(scalars, lane))?,
         vector_inner: stride(vectors.tile, axis_of(vectors, across))?,
+        vector: forms.element(vectors.tile),
         out_row: stride(out, across)?,
         acc_row: acc.map_or(Some(0), |acc| stride(acc, across))?,
     };
+    if forms.half(scalars.tile).is_some() {
+        return None;
+    }
     // Displacements of a register tile stay in 32 bits.
     let reach = [strides.scalar_row, strides.scalar_inner, strides.vector_inner, strides.out_row, strides.acc_row];
     if reach.iter().any(|s| s.unsigned_abs() > 1 << 24) {
@@ -297,5 +305,6 @@ pub fn build(
         across: across_extent,
         inner: extent(vectors.tile, axis_of(vectors, across)),
         rows,
+        element: strides.vector,
     })
 }
