@@ -10,6 +10,7 @@ mod call;
 mod group;
 mod inner;
 mod lanes;
+mod lists;
 mod outputs;
 mod prepare;
 mod product;

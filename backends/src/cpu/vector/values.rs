@@ -6,6 +6,7 @@
 use super::affine::{Affine, Frame, Listed, apart, other, var_of};
 use super::call::{Argument, Arguments, FloatArgument};
 use super::lanes::{Forms, TileForm};
+use super::lists::{List, Row};
 use crate::cpu::vkir::{Addr, BinaryOp, Builder, Element, IReg, IntOp, IntSource, Op, Scale, Tail, VReg};
 use mixc_ir::dtype::DType;
 use mixc_ir::expr::{Binary, Compare, Expr, Kind, Node, Pick, SlowId, TileId};
@@ -42,26 +43,6 @@ struct Limit {
     constant: i32,
     /// A list's integers, by its number, times a factor.
     listed: Option<(usize, i32)>,
-}
-
-/// A tile whose integers say where rows lie: one for each index of the other axis, in a register while that is done.
-#[derive(Clone, Debug)]
-struct List {
-    of: Listed,
-    /// Where the integer is.
-    at: IReg,
-    now: IReg,
-}
-
-/// A pointer to a row that a list names.
-#[derive(Clone, Debug)]
-struct Row {
-    /// To the row of number 0.
-    from: IReg,
-    list: usize,
-    /// Bytes from a row to the next.
-    stride: Step,
-    now: IReg,
 }
 
 /// A place in memory that moves along with the loops.
@@ -129,10 +110,10 @@ pub struct Here {
 pub struct Values<'p> {
     /// The program.
     pub program: &'p TileProgram,
-    forms: &'p Forms,
+    pub(super) forms: &'p Forms,
     pub(super) frame: Frame,
-    order: Order,
-    reverse: Option<IReg>,
+    pub(super) order: Order,
+    pub(super) reverse: Option<IReg>,
     space: (Extent, Extent),
     /// Arguments claimed.
     pub arguments: Arguments,
@@ -142,8 +123,8 @@ pub struct Values<'p> {
     kept: BTreeMap<Key, VReg>,
     offsets: Vec<(Step, IReg)>,
     bases: Vec<Base>,
-    lists: Vec<List>,
-    rows: Vec<Row>,
+    pub(super) lists: Vec<List>,
+    pub(super) rows: Vec<Row>,
     pub(super) positions: Vec<Position>,
     pub(super) position_of: BTreeMap<usize, usize>,
     pub(super) float_of: BTreeMap<usize, usize>,
@@ -357,39 +338,8 @@ impl<'p> Values<'p> {
         Some(operand)
     }
 
-    /// The number of a list of rows, where the loops can follow it.
-    fn list(&mut self, b: &mut Builder, of: Listed) -> Option<usize> {
-        if self.order != Order::LanesInside || self.reverse.is_some() {
-            return None;
-        }
-        if let Some(known) = self.lists.iter().position(|l| l.of == of) {
-            return Some(known);
-        }
-        let (row, col) = self.forms.strides(self.program, of.tile);
-        let pick = if self.frame.lane == Axis::Rows { Pick::Col } else { Pick::Row };
-        let along = |p: Pick, bytes: i64| if p == pick { bytes } else { 0 };
-        let stride = i32::try_from(along(of.picks.0, row) + along(of.picks.1, col)).ok()?;
-        let start = self.arguments.int(b, Argument::Tile(of.tile));
-        let at = self.base(b, start, Step::Fixed(stride));
-        let now = b.int(0);
-        self.lists.push(List { of, at, now });
-        Some(self.lists.len() - 1)
-    }
-
-    /// The pointer to the row of `start` that a list names, `stride` bytes for each of its integers.
-    fn listed_row(&mut self, b: &mut Builder, start: IReg, outer: Step, of: Listed, stride: Step) -> Option<IReg> {
-        let (list, from) = (self.list(b, of)?, self.base(b, start, outer));
-        let known = self.rows.iter().find(|r| (r.from, r.list, r.stride) == (from, list, stride));
-        if let Some(known) = known {
-            return Some(known.now);
-        }
-        let now = b.int(0);
-        self.rows.push(Row { from, list, stride, now });
-        Some(now)
-    }
-
     /// A pointer that moves with the outer loop.
-    fn base(&mut self, b: &mut Builder, start: IReg, outer: Step) -> IReg {
+    pub(super) fn base(&mut self, b: &mut Builder, start: IReg, outer: Step) -> IReg {
         if let Some(known) = self.bases.iter().find(|base| base.start == start && base.outer == outer) {
             return known.now;
         }
@@ -500,17 +450,7 @@ impl<'p> Values<'p> {
         for (_, register) in &self.offsets {
             b.push(Op::IntConst { dst: *register, value: 0 });
         }
-        for list in &self.lists {
-            b.push(Op::LoadInt { dst: list.now, addr: Addr::new(list.at), wide: true });
-        }
-        for row in &self.rows {
-            let stride = match row.stride {
-                Step::Fixed(n) => IntSource::Imm(n),
-                Step::Register(n) => IntSource::Reg(n),
-            };
-            b.push(Op::Int { op: IntOp::Mul, dst: row.now, a: self.lists[row.list].now, b: stride });
-            b.push(Op::Int { op: IntOp::Add, dst: row.now, a: row.now, b: IntSource::Reg(row.from) });
-        }
+        self.enter_lists(b);
         for p in &self.positions {
             if p.inner != 0.0 {
                 b.copy_to(p.now, p.base);
