@@ -60,19 +60,24 @@ pub enum Law {
     ShiftInvariant(Build),
 }
 
-/// A function that builds what equals a call, given what [`Op::expand`] is given.
+/// What equals a call.
 #[derive(Clone, Copy)]
-pub struct Build(pub fn(&mut Builder, &Call<'_>) -> Result<ValueId, Vec<Fault>>);
+pub struct Build {
+    /// Builds it, given what [`Op::expand`] is given.
+    pub build: fn(&mut Builder, &Call<'_>) -> Result<ValueId, Vec<Fault>>,
+    /// What it builds as a formula of the operands' names.
+    pub says: &'static str,
+}
 
 impl std::fmt::Debug for Build {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Build")
+        f.write_str(self.says)
     }
 }
 
 impl PartialEq for Build {
     fn eq(&self, other: &Build) -> bool {
-        std::ptr::fn_addr_eq(self.0, other.0)
+        std::ptr::fn_addr_eq(self.build, other.build)
     }
 }
 impl Eq for Build {}

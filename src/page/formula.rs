@@ -111,10 +111,11 @@ fn show(t: &Term) -> (String, Binds) {
         if binds < least { format!("({text})") } else { text }
     };
     let product = |text: String| (text, Binds::Product);
-    let transposed = |k: usize, on: bool| if on { format!("{}ᵀ", at(k, Binds::Atom)) } else { at(k, Binds::Product) };
+    // Which of two products comes first is what some rules are about: products in products stand in parentheses.
+    let transposed = |k: usize, on: bool| format!("{}{}", at(k, Binds::Atom), if on { "ᵀ" } else { "" });
     match (op, args.len()) {
         ("gram", 2) => {
-            let scores = format!("{} {}", at(0, Binds::Product), transposed(1, true));
+            let scores = format!("{} {}", at(0, Binds::Atom), transposed(1, true));
             product(match attr("scale") {
                 Some(s) => format!("{s} · {scores}"),
                 None => scores,
@@ -125,12 +126,12 @@ fn show(t: &Term) -> (String, Binds) {
             let (a, b) = (attr("transpose_a").is_some(), attr("transpose_b").is_some());
             product(format!("{} {}", transposed(0, a), transposed(1, b)))
         }
-        ("linear", 2) => product(format!("{} {}", at(0, Binds::Product), transposed(1, true))),
+        ("linear", 2) => product(format!("{} {}", at(0, Binds::Atom), transposed(1, true))),
         ("linear", 3) => {
-            let text = format!("{} {} + {}", at(0, Binds::Product), transposed(1, true), at(2, Binds::Sum));
+            let text = format!("{} {} + {}", at(0, Binds::Atom), transposed(1, true), at(2, Binds::Sum));
             (text, Binds::Sum)
         }
-        ("apply" | "compose", 2) => product(format!("{} {}", at(0, Binds::Product), at(1, Binds::Product))),
+        ("apply" | "compose", 2) => product(format!("{} {}", at(0, Binds::Atom), at(1, Binds::Atom))),
         ("sum" | "add" | "add_bias", 2) => (format!("{} + {}", at(0, Binds::Sum), at(1, Binds::Sum)), Binds::Sum),
         ("sub", 2) => (format!("{} − {}", at(0, Binds::Sum), at(1, Binds::Product)), Binds::Sum),
         ("mul" | "times", 2) => product(format!("{} ∘ {}", at(0, Binds::Atom), at(1, Binds::Atom))),
@@ -163,8 +164,9 @@ mod tests {
     #[test]
     fn rules_read_as_formulas() {
         for (rule, formula) in [
-            ("(apply (gram ?q ?k) ?v)", "q kᵀ v"),
-            ("(matmul ?q (matmul ?k ?v {transpose_a}))", "q kᵀ v"),
+            ("(apply (gram ?q ?k) ?v)", "(q kᵀ) v"),
+            ("(matmul ?q (matmul ?k ?v {transpose_a}))", "q (kᵀ v)"),
+            ("(apply (compose ?a ?b) ?x {..?f})", "(a b) x"),
             ("(apply (softmax (mask (gram ?q ?k {scale = ?s}) {causal})) ?v)", "softmax(mask[causal](s · q kᵀ)) v"),
             ("(apply (sum ?a ?b) ?x {..?f})", "(a + b) x"),
             ("(inverse (sum ?e (mask ?m {right = -1})))", "(e + mask[right = -1](m))⁻¹"),

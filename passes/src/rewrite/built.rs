@@ -35,9 +35,9 @@ pub struct BuiltOver {
 impl Built {
     /// With the places of its variables; the error names one that nothing binds.
     pub fn over(self, variables: &Variables) -> Result<BuiltOver, String> {
-        let place = |k: usize| variables.find(&format!("o{k}")).ok_or_else(|| format!("`?o{k}` is bound by nothing"));
-        let operands = (0..self.op.operands.len()).map(place).collect::<Result<_, _>>()?;
-        let attrs = variables.of_spread("a").map(|(name, v)| (name.to_string(), v)).collect();
+        let place = |name: &str| variables.find(name).ok_or_else(|| format!("`?{name}` is bound by nothing"));
+        let operands = self.op.operands.iter().map(|o| place(o.name)).collect::<Result<_, _>>()?;
+        let attrs = variables.of_spread("attrs").map(|(name, v)| (name.to_string(), v)).collect();
         Ok(BuiltOver { built: self, operands, attrs })
     }
 }
@@ -69,7 +69,8 @@ impl BuiltOver {
             written: &[],
             bounds,
         };
-        let root = (self.built.build.0)(&mut b, &call).map_err(|f| super::facts::describe(self.built.op.name, &f))?;
+        let root =
+            (self.built.build.build)(&mut b, &call).map_err(|f| super::facts::describe(self.built.op.name, &f))?;
         let program = b.finish(vec![root]);
         let region = Region { nodes: (0..program.nodes.len()).collect(), inputs, roots: vec![root] };
         let input =

@@ -33,20 +33,19 @@ pub fn rules() -> Vec<Rule> {
 
 /// The rule of a law that builds.
 fn built(op: &'static Op, law: &Law) -> Option<Rule> {
-    let operands: String = (0..op.operands.len()).map(|k| format!(" ?o{k}")).collect();
-    let attrs = if op.attrs.is_empty() { "" } else { " {..?a}" };
-    let call = format!("({}{operands}{attrs})", op.name);
-    let (build, name, left, right, given) = match *law {
-        Law::Recurs(build) => (build, "recurs", format!("(toeplitz {call})"), "its states from token to token", ""),
-        Law::ShiftInvariant(build) => {
-            (build, "filters", call, "its response to one token as a filter", "time_invariant(?o0, ?o1, ?o2)")
-        }
+    let operands: Vec<String> = op.operands.iter().map(|o| format!("?{}", o.name)).collect();
+    let attrs = if op.attrs.is_empty() { "" } else { " {..?attrs}" };
+    let call = format!("({} {}{attrs})", op.name, operands.join(" "));
+    let alike = format!("time_invariant({})", operands.join(", "));
+    let (build, name, left, given) = match *law {
+        Law::Recurs(build) => (build, "recurs", format!("(toeplitz {call})"), String::new()),
+        Law::ShiftInvariant(build) => (build, "filters", call, alike),
         Law::LinearIn(_) | Law::Causal | Law::Streams => return None,
     };
     Some(Rule {
         name: format!("{}-{name}", op.name).into(),
         left: left.into(),
-        right: right.into(),
+        right: build.says.into(),
         given: given.into(),
         built: Some(Built { op, build }),
         exactness: Exactness::Exact,

@@ -38,7 +38,14 @@ func @main(%x: f32[9, 3], %a: f32[3, 4], %b: f32[3, 4], %c: f32[3, 4]) -> f32[9,
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::LinearIn(1), Law::LinearIn(2), Law::Recurs(Build(recurrence))],
+    laws: &[
+        Law::LinearIn(1),
+        Law::LinearIn(2),
+        Law::Recurs(Build {
+            build: recurrence,
+            says: "toeplitz(p)⁻¹ toeplitz(p * k) with p = (1, −a_(d−1), .., −a_0); p * k has d taps",
+        }),
+    ],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {

@@ -41,7 +41,10 @@ func @main(%x: f32[9, 3], %dt: f32[3], %ar: f32[3, 2], %ai: f32[3, 2], %cr: f32[
     structure: None,
     meaning: Meaning::Eval(eval),
     expand: Some(expand),
-    laws: &[Law::Recurs(Build(recurrence))],
+    laws: &[Law::Recurs(Build {
+        build: recurrence,
+        says: "semiseparable(c, b, Re(λ dt)), c and b turned by the angles Im(λ dt) i",
+    })],
 };
 
 /// Lags of the inner table. Lag l = i m + j is split so that exponentials are formed for len/m + m lags and the rest is

@@ -35,7 +35,11 @@ func @main(%c: f32[2, 5, 3], %b: f32[2, 5, 3], %a: f32[2, 5], %x: f32[2, 5, 4]) 
     structure: Some(structure),
     meaning: Meaning::Eval(eval),
     expand: None,
-    laws: &[Law::LinearIn(0), Law::LinearIn(1), Law::ShiftInvariant(Build(filter))],
+    laws: &[
+        Law::LinearIn(0),
+        Law::LinearIn(1),
+        Law::ShiftInvariant(Build { build: filter, says: "toeplitz(k) with k_l = exp(l a) · c b" }),
+    ],
 };
 
 fn infer(call: &Call<'_>) -> Result<Vec<Type>, Vec<Fault>> {

@@ -68,7 +68,7 @@ fn built(
         written: &[],
         bounds: &bounds,
     };
-    let made = (build.0)(&mut b, &call).map_err(told)?;
+    let made = (build.build)(&mut b, &call).map_err(told)?;
     let eye = (0..n * n).map(|k| if k / n == k % n { 1.0 } else { 0.0 }).collect();
     let eye = b.constant(None, Const::Dense(eye), Type::tensor(b.ty(whole).dtype(), vec![tokens.clone(), tokens]));
     let results = [whole, made].map(|m| b.op("apply", &[m, eye], Attrs::new()));
