@@ -10,6 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 /// to 3 cycles an element on Zen 4.
 const ONE_BY_ONE: f64 = 40.0;
 
+/// How many elements a column, of the taps of a filter, say, are worth registers and find them.
+const KEPT: std::ops::RangeInclusive<usize> = 4..=12;
+
+/// Lanes of the widest vectors of CPUs.
+const LANES: i64 = 16;
+
 /// A quotient as a share of what it takes to compute an element by itself; by constants, as nearly all are.
 const QUOTIENT: f64 = 0.15;
 
@@ -86,6 +92,14 @@ struct Builder<'a> {
     passing: BTreeSet<TileId>,
     /// Tiles that are 0 above the diagonal.
     triangles: BTreeSet<TileId>,
+    /// Whether registers keep what the expression at hand reads once a column.
+    still: bool,
+}
+
+/// Whether a load's elements differ from column to column alone.
+fn is_still(l: &Load) -> bool {
+    let along = |v| l.index.iter().any(|i| i.mentions(v));
+    l.guard.is_none() && along(COL) && !along(ROW)
 }
 
 /// The nest of a program.
@@ -94,7 +108,7 @@ pub(super) fn nest(program: &TileProgram) -> Nest {
     let depends = vec![BTreeSet::new(); program.tiles.len()];
     let passing = passing(program);
     let triangles = program.lower_triangular();
-    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends, passing, triangles };
+    let mut b = Builder { program, accesses: Vec::new(), loops: 0, around, depends, passing, triangles, still: false };
     let body = b.body(&program.body);
     Nest { body, accesses: b.accesses, loops: b.loops }
 }
@@ -226,9 +240,12 @@ impl Builder<'_> {
                     counts: varies.counts(rows, cols),
                     guard: l.guard.as_ref().map(|g| (g.clone(), rows.clone(), cols.clone())),
                 });
-                // One for every element, also of what only differs from column to column: rows are not kept apart. What
-                // a row has one of is part of the instruction that reads it.
-                let counts = if varies.cols { vec![rows.clone(), cols.clone()] } else { varies.counts(rows, cols) };
+                // One for every element, also of what only differs from column to column unless it is kept for all rows.
+                // What a row has one of is part of the instruction that reads it.
+                // With some kept, vectors lie along the columns, and are read whole.
+                let again = varies.cols && !(self.still && is_still(l));
+                let width = if self.still { cols.clone().max(LANES) } else { cols.clone() };
+                let counts = if again { vec![rows.clone(), width] } else { varies.counts(rows, cols) };
                 let factor = if varies.cols && !self.lies_in_vectors(l) { ONE_BY_ONE } else { 1.0 };
                 out.push(Term { quantity: Quantity::Loads, factor, counts, guard: None });
                 if let Some(g) = &l.guard {
@@ -282,6 +299,12 @@ impl Builder<'_> {
 
     /// The terms of an expression that is computed for every element of `rows x cols`.
     fn elements(&mut self, e: &Expr, rows: &Expr, cols: &Expr, out: &mut Vec<Term>) {
+        let mut still: Vec<Load> = Vec::new();
+        e.visit(&mut |n| match n.node() {
+            Node::Load(l) if is_still(l) && !still.contains(l) => still.push(l.clone()),
+            _ => {}
+        });
+        self.still = KEPT.contains(&still.len());
         self.expr(e, rows, cols, &mut Seen::new(), out);
         let bent = self.bent(e);
         if bent > 0 {

@@ -133,7 +133,7 @@ impl Element {
     }
 }
 
-/// "The first n lanes only": made once by [`super::Builder::tail`], then given to masked memory operations.
+/// "The first n lanes only": made once by [`super::super::Builder::tail`], then given to masked memory operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tail {
     /// Lane count; anything at or below zero means none, W and above means all.
