@@ -165,6 +165,12 @@ pub fn at(m: &Mix, e: &Expr, batch: &[Expr], row: &Expr, col: &Expr) -> Expr {
     e.with_vars(&map)
 }
 
+/// The element of an operator at a place, 0 where it is absent.
+pub fn element(m: &Mix, batch: &[Expr], row: &Expr, col: &Expr) -> Expr {
+    let [value, present] = [&m.value, &m.support].map(|e| at(m, e, batch, row, col));
+    Expr::select(present, value, Expr::float(0.0))
+}
+
 /// The terms of a conjunction.
 pub fn conjunction(e: &Expr, terms: &mut Vec<Expr>) {
     match e.node() {

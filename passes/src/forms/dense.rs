@@ -166,9 +166,7 @@ impl Sum {
             |b, j0, carried| {
                 let block_keys = Extent::block(bk, j0.clone(), blocks::counted_to(&mix, &range.to));
                 let col = j0.clone() + Expr::from(ROW);
-                let value = blocks::at(&mix, &mix.value, &batch, &i, &col);
-                let present = blocks::at(&mix, &mix.support, &batch, &i, &col);
-                let e = b.map("e", ty, &block_keys, &width, Expr::select(present, value, Expr::float(0.0)));
+                let e = b.map("e", ty, &block_keys, &width, blocks::element(&mix, &batch, &i, &col));
                 let v = tokens(&x, &a.batch, &out_batch, &[col.clone(), d0.clone() + Expr::from(COL)]);
                 let v = blocks::present_rows(&mix, &keys, &batch, &col, v);
                 let weighted = b.map("weighted", ty, &block_keys, &width, Expr::tile(e) * v);

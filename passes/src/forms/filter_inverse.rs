@@ -70,8 +70,7 @@ impl Write for Recurrence {
         let dtype = a.mix.ty.dtype.accumulator();
         let mut shape = a.batch.clone();
         shape.extend([a.mix.ty.rows.clone(), features.clone()]);
-        // What is read back is the solution itself: it is the result only where nothing follows it.
-        let solution = if end.is_bare() && end.dtype == dtype { out } else { cx.target(dtype, &shape, &self.reads()) };
+        let solution = end.read_back(cx, dtype, &shape, &self.reads(), out);
         let mut s = Scribe::new("filter_inverse");
         let tensor = s.output(cx, out);
         let kept = if solution == out { tensor } else { s.output(cx, solution) };

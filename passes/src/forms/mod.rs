@@ -88,9 +88,19 @@ pub fn buffers_of(e: &Expr) -> Vec<BufferId> {
 }
 
 impl Producer {
-    /// Whether what is stored is the produced elements as they are.
-    pub fn is_bare(&self) -> bool {
-        self.epilogue == Expr::arg(0) && self.shape == self.natural && self.index == axes(self.natural.len())
+    /// Where produced elements of type `dtype` and this shape are kept that a program reads back while it makes others:
+    /// in the result `out` itself if it stores them as they are, else in memory of their own.
+    pub fn read_back(
+        &self,
+        cx: &mut Context<'_>,
+        dtype: DType,
+        shape: &[Dim],
+        reads: &[BufferId],
+        out: BufferId,
+    ) -> BufferId {
+        let moved = self.shape != self.natural || self.index != axes(self.natural.len());
+        let bare = self.epilogue == Expr::arg(0) && !moved && self.dtype == dtype;
+        if bare { out } else { cx.target(dtype, shape, reads) }
     }
 
     /// Stores a block of the produced elements: `at` is the natural index over ROW, COL and grid variables, `element`

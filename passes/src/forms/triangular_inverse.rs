@@ -63,12 +63,9 @@ impl Write for Substitution {
         let mut shape = apply.batch.clone();
         shape.extend([self.lower.ty.rows.clone(), apply.features()]);
         let solve = if apply.channelwise { solve_channels } else { solve };
-        // What is read back must be the solution itself: it is the result only where nothing follows it.
-        if end.is_bare() && end.dtype == self.lower.ty.dtype {
-            return solve(cx, &self.lower, &apply.x, &apply.batch, out, None);
-        }
-        let solution = cx.target(self.lower.ty.dtype, &shape, &self.reads());
-        solve(cx, &self.lower, &apply.x, &apply.batch, solution, Some((end, out)))
+        let solution = end.read_back(cx, self.lower.ty.dtype, &shape, &self.reads(), out);
+        let then = (solution != out).then_some((end, out));
+        solve(cx, &self.lower, &apply.x, &apply.batch, solution, then)
     }
 }
 
@@ -98,11 +95,6 @@ fn solve(
     let block = s.b.knob("rows", capacity(cx, rows, BLOCK));
     let (d0, cols) = s.grid_blocks("d", &features, capacity(cx, &features, COLUMNS));
     let total = Expr::from(rows);
-    let element = |i: Expr, j: Expr| {
-        let value = blocks::at(&l, &l.value, &batch, &i, &j);
-        let present = blocks::at(&l, &l.support, &batch, &i, &j);
-        Expr::select(present, value, Expr::float(0.0))
-    };
     let (r, c) = (Expr::from(ROW), Expr::from(COL));
     let at = |row: &Expr| [grid.clone(), vec![row.clone() + r.clone(), d0.clone() + c.clone()]].concat();
     let slot = Var(u32::MAX);
@@ -129,13 +121,14 @@ fn solve(
                 &[rhs],
                 |t, j0, carried| {
                     let width = Extent::fixed(block);
-                    let left =
-                        t.map("l", ty, &height, &width, -element(i0.clone() + r.clone(), j0.clone() + c.clone()));
+                    let left = -blocks::element(&l, &batch, &(i0.clone() + r.clone()), &(j0.clone() + c.clone()));
+                    let left = t.map("l", ty, &height, &width, left);
                     let known = t.map("x", ty, &width, &cols, stored.at(&at(j0)));
                     vec![t.dot("rest", ty, left, known, Some(carried[0]))]
                 },
             );
-            let diagonal = t.map("d", ty, &height, &height, element(i0.clone() + r.clone(), i0.clone() + c.clone()));
+            let diagonal = blocks::element(&l, &batch, &(i0.clone() + r.clone()), &(i0.clone() + c.clone()));
+            let diagonal = t.map("d", ty, &height, &height, diagonal);
             let solved = t.solve("solved", diagonal, rest[0]);
             t.store(tensor, at(i0), Expr::tile(solved), &height, &cols);
             if let Some((ending, out)) = &ending {
@@ -175,11 +168,7 @@ fn solve_channels(
     let at = |row: &Expr| [grid.clone(), vec![row.clone(), channel.clone()]].concat();
     let slot = Var(u32::MAX);
     let ending = result.map(|(end, out)| (end.localised(cx, &mut s, &at(&Expr::from(slot))), out));
-    let element = |i: &Expr, j: &Expr| {
-        let value = blocks::at(&l, &l.value, &batch, i, j);
-        let present = blocks::at(&l, &l.support, &batch, i, j);
-        Expr::select(present, value, Expr::float(0.0))
-    };
+    let element = |i: &Expr, j: &Expr| blocks::element(&l, &batch, i, j);
     s.b.for_blocks(
         Expr::int(0),
         Expr::from(rows),

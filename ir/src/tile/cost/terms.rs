@@ -6,8 +6,8 @@ use crate::expr::{Binary, COL, Expr, Kind, Load, Node, Pick, ROW, SlowId, TileId
 use crate::tile::{Combine, Extent, Slow, Stmt, TileOp, TileProgram, TileType};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Elements next to each other that are read in the time of one that is not next to the others of its vector: measured 2
-/// to 3 cycles an element on Zen 4.
+/// Elements next to each other that are read in the time of one that is not next to the others of its vector: 2.5 cycles,
+/// as vector kernels reckon to bring lanes together.
 const ONE_BY_ONE: f64 = 40.0;
 
 /// How many elements a column, of the taps of a filter, say, are worth registers and find them.
